@@ -1,0 +1,21 @@
+//! Links the binaries so that they load exactly the tpm2-tss they were built against.
+//!
+//! Debian 12 has an older libtss2 under the same sonames: without this a binary would silently run on it. `DT_RPATH`
+//! (not `DT_RUNPATH`) is needed because libtss2-tctildr opens its transport modules by name itself.
+#![allow(clippy::expect_used, clippy::print_stdout)]
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=PKG_CONFIG_PATH");
+    if std::env::var_os("CARGO_FEATURE_HARDWARE").is_none() {
+        return;
+    }
+    let library = pkg_config::Config::new()
+        .atleast_version("4.1.3")
+        .cargo_metadata(false)
+        .probe("tss2-esys")
+        .expect("tpm2-tss 4.1.3 or newer was not found: run `make setup`, or build with `--no-default-features --features tools`");
+    for path in &library.link_paths {
+        println!("cargo::rustc-link-arg=-Wl,--disable-new-dtags,-rpath,{}", path.display());
+    }
+}

@@ -1,0 +1,1 @@
+//! A rack of simulated hardware.

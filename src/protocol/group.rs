@@ -1,0 +1,165 @@
+//! The group: points and exponents of P-256 (FIPS 186-5, SEC 2), as the protocol uses them.
+//!
+//! A [`Point`] is on the curve and is not the identity; there is no way to hold another. Arithmetic is the crate p256's.
+
+use p256::{
+    AffinePoint, EncodedPoint, NonZeroScalar, ProjectivePoint, Scalar,
+    elliptic_curve::{
+        PrimeField,
+        ops::Invert,
+        sec1::{FromEncodedPoint, ToEncodedPoint},
+    },
+};
+
+use crate::protocol::{
+    quorum::Position,
+    secret::Secret,
+    wire::{Reader, Wire, WireError, Writer},
+};
+
+/// Length of a point on the wire: SEC 1 compressed.
+pub const POINT_BYTES: usize = 33;
+
+/// Why bytes are not a point that the protocol accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a point of P-256 other than the identity, in SEC 1 compressed form")]
+pub struct PointError;
+
+/// A point of P-256 that is not the identity.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Point(AffinePoint);
+
+impl Point {
+    /// The group's generator G.
+    pub const GENERATOR: Self = Self(AffinePoint::GENERATOR);
+
+    /// # Errors
+    /// [`PointError`] for the identity.
+    pub fn new(point: ProjectivePoint) -> Result<Self, PointError> {
+        if bool::from(p256::elliptic_curve::group::Group::is_identity(&point)) {
+            Err(PointError)
+        } else {
+            Ok(Self(point.to_affine()))
+        }
+    }
+
+    /// Reads the 33 bytes of [`Point::encode`].
+    ///
+    /// # Errors
+    /// [`PointError`] for anything else, the identity's encodings included.
+    pub fn decode(bytes: &[u8]) -> Result<Self, PointError> {
+        if bytes.len() != POINT_BYTES {
+            return Err(PointError);
+        }
+        let encoded = EncodedPoint::from_bytes(bytes).map_err(|_| PointError)?;
+        Option::from(AffinePoint::from_encoded_point(&encoded)).map(Self).ok_or(PointError)
+    }
+
+    /// Builds the point from its affine coordinates, big-endian.
+    ///
+    /// # Errors
+    /// [`PointError`] where they are not on the curve.
+    pub fn from_xy(x: &[u8; 32], y: &[u8; 32]) -> Result<Self, PointError> {
+        let encoded = EncodedPoint::from_affine_coordinates(x.into(), y.into(), false);
+        Option::from(AffinePoint::from_encoded_point(&encoded)).map(Self).ok_or(PointError)
+    }
+
+    /// SEC 1 compressed form.
+    pub fn encode(&self) -> [u8; POINT_BYTES] {
+        let mut out = [0; POINT_BYTES];
+        // A point that is not the identity always has 33 bytes; fixed by the type's invariant.
+        out.copy_from_slice(self.0.to_encoded_point(true).as_bytes());
+        out
+    }
+
+    /// SEC 1 uncompressed form: 0x04, x, y.
+    pub fn encode_uncompressed(&self) -> [u8; 65] {
+        let mut out = [0; 65];
+        out.copy_from_slice(self.0.to_encoded_point(false).as_bytes());
+        out
+    }
+
+    /// The affine coordinates, big-endian, each padded to 32 bytes.
+    pub fn xy(&self) -> ([u8; 32], [u8; 32]) {
+        let encoded = self.0.to_encoded_point(false);
+        let coordinate = |c: Option<&p256::FieldBytes>| c.map(|c| (*c).into()).unwrap_or_default();
+        (coordinate(encoded.x()), coordinate(encoded.y()))
+    }
+
+    /// The x coordinate as a secret, for shared points.
+    pub fn secret_x(&self) -> Secret<32> {
+        let (mut x, _) = self.xy();
+        Secret::take(&mut x)
+    }
+
+    /// The point as p256's affine type.
+    pub const fn affine(&self) -> &AffinePoint {
+        &self.0
+    }
+
+    /// The point as p256's projective type.
+    pub fn projective(&self) -> ProjectivePoint {
+        self.0.into()
+    }
+
+    /// `scalar · self`, in constant time. Never the identity, because the group has prime order.
+    pub fn mul(&self, scalar: &NonZeroScalar) -> Self {
+        Self((self.projective() * **scalar).to_affine())
+    }
+
+    /// `scalar · G`, in constant time.
+    pub fn mul_generator(scalar: &NonZeroScalar) -> Self {
+        Self::GENERATOR.mul(scalar)
+    }
+}
+
+impl std::fmt::Debug for Point {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Point(")?;
+        self.encode().iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str(")")
+    }
+}
+
+impl std::hash::Hash for Point {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.encode().hash(state);
+    }
+}
+
+impl Wire for Point {
+    fn write(&self, out: &mut Writer) {
+        out.raw(&self.encode());
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Self::decode(input.raw(POINT_BYTES, "point")?)
+            .map_err(|_| WireError::Invalid { field: "point", reason: "not a point of P-256 other than the identity" })
+    }
+}
+
+/// Reads a public exponent, 32 bytes big-endian and below the group order.
+///
+/// # Errors
+/// [`WireError`] for anything else.
+pub fn read_scalar(input: &mut Reader<'_>, field: &'static str) -> Result<Scalar, WireError> {
+    Option::from(Scalar::from_repr(input.array::<32>(field)?.into()))
+        .ok_or(WireError::Invalid { field, reason: "not below the group order" })
+}
+
+/// The Lagrange coefficient at 0 of `own` among `all` places: Π j/(j - own) over the other places j.
+///
+/// `None` where `own` does not stand in `all` exactly once, or a place stands twice.
+pub fn lagrange_at_zero(own: Position, all: &[Position]) -> Option<Scalar> {
+    if all.iter().filter(|place| **place == own).count() != 1 {
+        return None;
+    }
+    let mut numerator = Scalar::ONE;
+    let mut denominator = Scalar::ONE;
+    for other in all.iter().filter(|place| **place != own) {
+        numerator *= other.scalar();
+        denominator *= other.scalar() - own.scalar();
+    }
+    // Places are public, so time may depend on them. A repeated other place leaves the result of a set with duplicates,
+    // which callers exclude; a zero denominator cannot occur, since own stands once.
+    Option::from(denominator.invert_vartime()).map(|inverse: Scalar| numerator * inverse)
+}

@@ -1,0 +1,100 @@
+//! The one table of domain-separation labels.
+//!
+//! Every hash, KDF, signature and wire document of chancery starts with one of these, so no bytes made for one purpose can
+//! be taken for another's. Labels of foreign standards (COCKTAIL-DKG, RFC 9497, age) stay with the code that implements
+//! them. `docs/protocol.md` §2 repeats this table; a test compares the two.
+
+/// A domain-separation label: ASCII, unique, at most 255 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Label(&'static str);
+
+impl Label {
+    /// The label's bytes, without a length prefix.
+    pub const fn as_bytes(self) -> &'static [u8] {
+        self.0.as_bytes()
+    }
+
+    /// The label as text.
+    pub const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident = $text:literal;)*) => {
+        impl Label {
+            $($(#[$doc])* pub const $name: Self = Self($text);)*
+            /// Every label there is.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+        }
+    };
+}
+
+labels! {
+    /// Context of a quorum's DKG (protocol.md §4).
+    DKG_CONTEXT = "chancery/v1/dkg/context";
+    /// Extension of the DKG transcript: founding charter and all framed ciphertexts.
+    DKG_EXTENSION = "chancery/v1/dkg/extension";
+    /// One participant's round 1 message.
+    DKG_ROUND1 = "chancery/v1/dkg/round-1";
+    /// One participant's round 3 signature.
+    DKG_ROUND3 = "chancery/v1/dkg/round-3";
+    /// The outcome of a DKG that every participant signed.
+    DKG_CERTIFICATE = "chancery/v1/dkg/certificate";
+    /// What an official keeps to rebuild a lost share.
+    DKG_RECOVERY = "chancery/v1/dkg/recovery";
+    /// Context string of the RFC 9497 proof in a partial decapsulation.
+    PARTIAL_PROOF = "chancery/v1/partial/proof";
+    /// Derivation of a proof's nonce from the share, the context and fresh randomness.
+    PARTIAL_NONCE = "chancery/v1/partial/nonce";
+    /// A partial decapsulation as sent.
+    PARTIAL = "chancery/v1/partial";
+    /// The full context of a slot.
+    SLOT_CONTEXT = "chancery/v1/slot/context";
+    /// Derivation of everything random in a slot from the dataset seed.
+    SLOT_DERIVE = "chancery/v1/slot/derive";
+    /// Hash-to-curve of the second generator G'.
+    SLOT_SECOND_GENERATOR = "chancery/v1/slot/second-generator";
+    /// Challenge of the proof that C and C' have one r.
+    SLOT_CHALLENGE = "chancery/v1/slot/challenge";
+    /// Hash commitment to one share of w.
+    SLOT_SHARE_COMMITMENT = "chancery/v1/slot/share-commitment";
+    /// HPKE info under which a share of w is sealed to an official.
+    SLOT_SHARE = "chancery/v1/slot/share";
+    /// Key-encryption key of a slot.
+    SLOT_KEK = "chancery/v1/slot/kek";
+    /// A slot as stored.
+    SLOT = "chancery/v1/slot";
+    /// All slots of a dataset version with its recipient, as signed by the data owner.
+    DATASET_VERSION = "chancery/v1/dataset/version";
+    /// The data owner's signature over a dataset version.
+    DATASET_SIGNATURE = "chancery/v1/dataset/signature";
+    /// policyRef of the quorum ladder.
+    POLICY_REF = "chancery/v1/tpm/policy-ref";
+    /// A ceremony's offer.
+    OFFER = "chancery/v1/offer";
+    /// An official's contribution to a ceremony.
+    CONTRIBUTION = "chancery/v1/contribution";
+    /// HPKE info under which a contribution is encrypted to the ceremony key.
+    CONTRIBUTION_SEAL = "chancery/v1/contribution/seal";
+    /// An official's identity signature over a contribution.
+    CONTRIBUTION_SIGNATURE = "chancery/v1/contribution/signature";
+    /// What a ceremony is agreed to be for.
+    STATEMENT = "chancery/v1/statement";
+    /// The public half of a quorum, as the charter states it.
+    QUORUM_KEY = "chancery/v1/quorum-key";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_are_unique_short_ascii() {
+        let mut seen = std::collections::BTreeSet::new();
+        for label in Label::ALL {
+            assert!(seen.insert(label.as_str()), "{} stands twice; a label has one use", label.as_str());
+            assert!(label.as_str().is_ascii() && label.as_bytes().len() <= 64);
+        }
+    }
+}

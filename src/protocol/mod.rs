@@ -1,0 +1,24 @@
+//! What everyone must agree on, byte for byte: pure functions and types.
+//!
+//! No IO, no clock, no randomness of its own: time, random generators and settings are arguments. Nothing here trusts its
+//! input; every decoder is bounded and total, and accepts only what the encoder writes. The numbered steps are those of
+//! `docs/protocol.md`.
+#![deny(clippy::indexing_slicing)]
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
+
+pub mod dataset;
+pub mod dkg;
+pub mod evidence;
+pub mod group;
+pub mod hash;
+pub mod hybrid;
+pub mod ids;
+pub mod label;
+pub mod offer;
+pub mod partial;
+pub mod quorum;
+pub mod quorum_key;
+pub mod secret;
+pub mod slot;
+pub mod tpm;
+pub mod wire;

@@ -1,0 +1,1 @@
+//! What a TPM computes, computed without one.

@@ -1,0 +1,1 @@
+//! COCKTAIL-DKG, all intermediates of every record.

@@ -1,0 +1,1 @@
+//! Boot event logs of real machines.
