@@ -151,6 +151,8 @@ macro_rules! numbers {
 numbers! {
     /// A generation of custody: a new one for every change of members or machine.
     Generation, "generation";
+    /// A try at making one generation's quorum key: each new one has a new number.
+    Attempt, "attempt";
     /// A version of a dataset's key.
     DatasetVersion, "dataset version";
 }

@@ -33,12 +33,18 @@ macro_rules! labels {
 labels! {
     /// Context of a quorum's DKG (protocol.md §4).
     DKG_CONTEXT = "chancery/v1/dkg/context";
+    /// One participant's random contribution to the context, before round 1.
+    DKG_CONTRIBUTION = "chancery/v1/dkg/contribution";
+    /// Hash of every framed ciphertext of a DKG.
+    DKG_CIPHERTEXTS = "chancery/v1/dkg/ciphertexts";
     /// Extension of the DKG transcript: founding charter and all framed ciphertexts.
     DKG_EXTENSION = "chancery/v1/dkg/extension";
     /// One participant's round 1 message.
     DKG_ROUND1 = "chancery/v1/dkg/round-1";
     /// One participant's round 3 signature.
     DKG_ROUND3 = "chancery/v1/dkg/round-3";
+    /// Proof that one participant of a DKG cheated.
+    DKG_EVIDENCE = "chancery/v1/dkg/evidence";
     /// The outcome of a DKG that every participant signed.
     DKG_CERTIFICATE = "chancery/v1/dkg/certificate";
     /// What an official keeps to rebuild a lost share.

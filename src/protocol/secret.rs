@@ -158,3 +158,38 @@ impl PartialEq for SecretScalar {
 }
 
 impl Eq for SecretScalar {}
+
+/// A secret summand of a share: what one dealer's polynomial gives at one place. Unlike a share it may be zero.
+pub struct ShareSummand(Box<p256::Scalar>);
+
+impl ShareSummand {
+    /// Boxes a scalar. The caller wipes the source.
+    pub fn new(scalar: p256::Scalar) -> Self {
+        Self(Box::new(scalar))
+    }
+
+    /// The scalar.
+    pub fn expose(&self) -> &p256::Scalar {
+        &self.0
+    }
+
+    /// Adds up summands in constant time; `None` where the sum is zero.
+    pub fn sum<'a>(summands: impl Iterator<Item = &'a Self>) -> Option<SecretScalar> {
+        let mut sum = summands.fold(p256::Scalar::ZERO, |sum, summand| sum + *summand.0);
+        let share = Option::from(p256::NonZeroScalar::new(sum)).map(SecretScalar::new);
+        sum.zeroize();
+        share
+    }
+}
+
+impl Drop for ShareSummand {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl std::fmt::Debug for ShareSummand {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ShareSummand(redacted)")
+    }
+}
