@@ -99,7 +99,7 @@ impl Dealt {
             // Everything has a fixed length, so a wrong number of coefficients can be told from a cut message.
             let rest = SIGNATURE_BYTES + POINT_BYTES + n * (FRAME_BYTES + MIN_CIPHERTEXT_BYTES);
             let points = bytes.len().saturating_sub(rest);
-            if points % POINT_BYTES == 0 && points != k * POINT_BYTES && bytes.len() >= rest {
+            if points.is_multiple_of(POINT_BYTES) && points != k * POINT_BYTES && bytes.len() >= rest {
                 return Err(Malformed::CommitmentCount { found: points / POINT_BYTES, expected: k });
             }
         }
