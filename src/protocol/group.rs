@@ -1,6 +1,9 @@
 //! The group: points and exponents of P-256 (FIPS 186-5, SEC 2), as the protocol uses them.
 //!
-//! A [`Point`] is on the curve and is not the identity; there is no way to hold another. Arithmetic is the crate p256's.
+//! A [`Point`] is on the curve and is not the identity; there is no way to hold another. Arithmetic is the crate p256's;
+//! [`multiply`] arranges it so that many multiplications of one point cost less than one by one.
+
+pub mod multiply;
 
 use p256::{
     AffinePoint, EncodedPoint, NonZeroScalar, ProjectivePoint, Scalar,
@@ -10,6 +13,7 @@ use p256::{
         sec1::{FromEncodedPoint, ToEncodedPoint},
     },
 };
+use zeroize::Zeroize;
 
 use crate::protocol::{
     quorum::Position,
@@ -36,11 +40,8 @@ impl Point {
     /// # Errors
     /// [`PointError`] for the identity.
     pub fn new(point: ProjectivePoint) -> Result<Self, PointError> {
-        if bool::from(p256::elliptic_curve::group::Group::is_identity(&point)) {
-            Err(PointError)
-        } else {
-            Ok(Self(point.to_affine()))
-        }
+        let affine = point.to_affine();
+        if bool::from(affine.is_identity()) { Err(PointError) } else { Ok(Self(affine)) }
     }
 
     /// Reads the 33 bytes of [`Point::encode`].
@@ -109,7 +110,15 @@ impl Point {
 
     /// `scalar · G`, in constant time.
     pub fn mul_generator(scalar: &NonZeroScalar) -> Self {
-        Self::GENERATOR.mul(scalar)
+        Self(multiply::Comb::generator().mul(scalar).to_affine())
+    }
+}
+
+impl Zeroize for Point {
+    /// Wipes the coordinates and leaves G, since a [`Point`] is never the identity.
+    fn zeroize(&mut self) {
+        self.0.zeroize();
+        *self = Self::GENERATOR;
     }
 }
 

@@ -8,6 +8,8 @@ use rand_core::{CryptoRng, RngCore};
 use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
+use crate::protocol::group::Point;
+
 /// `N` secret bytes.
 pub struct Secret<const N: usize>(Box<[u8; N]>);
 
@@ -193,3 +195,45 @@ impl std::fmt::Debug for ShareSummand {
         f.write_str("ShareSummand(redacted)")
     }
 }
+
+/// A point that a quorum decapsulated, Z = x·C: what a slot's key is derived from.
+pub struct SharedPoint(Box<Point>);
+
+impl SharedPoint {
+    /// Takes the point and wipes the place it came from.
+    pub fn take(from: &mut Point) -> Self {
+        let boxed = Self(Box::new(*from));
+        from.zeroize();
+        boxed
+    }
+
+    /// The point.
+    pub fn expose(&self) -> &Point {
+        &self.0
+    }
+
+    /// The x coordinate, 32 bytes big-endian.
+    pub fn x(&self) -> Secret<32> {
+        self.0.secret_x()
+    }
+}
+
+impl Drop for SharedPoint {
+    fn drop(&mut self) {
+        self.0.zeroize();
+    }
+}
+
+impl std::fmt::Debug for SharedPoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SharedPoint(redacted)")
+    }
+}
+
+impl PartialEq for SharedPoint {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.affine().ct_eq(other.0.affine()).into()
+    }
+}
+
+impl Eq for SharedPoint {}
