@@ -1,1 +1,3 @@
-//! Placeholder.
+//! Evidence about an embassy's machine, read without trust in who sent it.
+
+pub mod eventlog;
