@@ -117,8 +117,8 @@ impl Ladder {
     }
 
     /// D(n, k).
-    pub const fn digest(&self) -> PolicyDigest {
-        self.digest
+    pub const fn digest(&self) -> &PolicyDigest {
+        &self.digest
     }
 
     /// k of n.

@@ -210,7 +210,7 @@ impl Policy {
         ladder: impl FnOnce(PolicyDigest) -> Result<Ladder, LadderError>,
     ) -> Result<Self, LadderError> {
         let ladder = ladder(Self::after(&machine))?;
-        Ok(Self { machine, digest: ladder.digest(), ladder: Some(ladder) })
+        Ok(Self { machine, digest: *ladder.digest(), ladder: Some(ladder) })
     }
 
     fn after(machine: &[PolicyStep]) -> PolicyDigest {

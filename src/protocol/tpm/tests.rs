@@ -220,7 +220,7 @@ fn no_ladder_without_n_different_keys() {
 #[test]
 fn ladders_differ_in_everything_they_stand_for() {
     let digest = |base, k, points: &[Point], policy_ref| {
-        Ladder::new(base, Threshold::new(k, 3).unwrap(), points, policy_ref).unwrap().digest()
+        Ladder::new(base, Threshold::new(k, 3).unwrap(), points, policy_ref).unwrap().digest().to_owned()
     };
     let mut swapped = officials(3);
     swapped.swap(0, 1);
