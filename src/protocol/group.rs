@@ -16,7 +16,7 @@ use p256::{
 use zeroize::Zeroize;
 
 use crate::protocol::{
-    quorum::Position,
+    quorum::{MAX_OFFICIALS, Position},
     secret::Secret,
     wire::{Reader, Wire, WireError, Writer},
 };
@@ -157,18 +157,64 @@ pub fn read_scalar(input: &mut Reader<'_>, field: &'static str) -> Result<Scalar
 
 /// The Lagrange coefficient at 0 of `own` among `all` places: Π j/(j - own) over the other places j.
 ///
-/// `None` where `own` does not stand in `all` exactly once, or a place stands twice.
+/// `None` where `own` does not stand in `all`, or a place stands twice. Variable time; places are public.
 pub fn lagrange_at_zero(own: Position, all: &[Position]) -> Option<Scalar> {
-    if all.iter().filter(|place| **place == own).count() != 1 {
+    // Both products are over distinct numbers from 1 to 32, so they stay below 32! < 2^118: no field arithmetic is needed.
+    const { assert!(MAX_OFFICIALS <= 32) };
+    let (mut numerator, mut denominator) = (1_i128, 1_i128);
+    let mut seen = 0_u64;
+    for place in all {
+        let bit = 1_u64 << place.get();
+        if seen & bit != 0 {
+            return None;
+        }
+        seen |= bit;
+        if *place != own {
+            let (own, other) = (i128::from(own.get()), i128::from(place.get()));
+            numerator = numerator.checked_mul(other)?;
+            denominator = denominator.checked_mul(other - own)?;
+        }
+    }
+    if seen & (1_u64 << own.get()) == 0 {
         return None;
     }
-    let mut numerator = Scalar::ONE;
-    let mut denominator = Scalar::ONE;
-    for other in all.iter().filter(|place| **place != own) {
-        numerator *= other.scalar();
-        denominator *= other.scalar() - own.scalar();
+    let inverse: Scalar = Option::from(Scalar::from(denominator.unsigned_abs()).invert_vartime())?;
+    let coefficient = Scalar::from(numerator.unsigned_abs()) * inverse;
+    Some(if denominator < 0 { -coefficient } else { coefficient })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::quorum::Threshold;
+
+    #[test]
+    fn coefficients_recover_a_polynomials_value_at_zero() {
+        let all: Vec<Position> = Threshold::new(32, 32).unwrap().positions().collect();
+        let three = [all[4], all[0], all[31]];
+        for places in [&all[..], &three, &all[7..8]] {
+            // f(x) = 5 + x + x^2 + .. with one coefficient per place.
+            let f = |x: Scalar| {
+                let powers = std::iter::successors(Some(x), |power| Some(power * &x)).take(places.len() - 1);
+                powers.fold(Scalar::from(5_u64), |sum, power| sum + power)
+            };
+            let coefficient = |place: &Position| lagrange_at_zero(*place, places).unwrap();
+            let at_zero = places.iter().fold(Scalar::ZERO, |sum, place| sum + coefficient(place) * f(place.scalar()));
+            assert_eq!(at_zero, Scalar::from(5_u64));
+        }
+        let [first, second, third] = [all[0], all[1], all[2]];
+        assert_eq!(lagrange_at_zero(first, &[second, third]), None, "a stranger");
+        assert_eq!(lagrange_at_zero(first, &[first, first, second]), None, "itself twice");
+        assert_eq!(lagrange_at_zero(first, &[first, second, second]), None, "another twice");
+        assert_eq!(lagrange_at_zero(first, &[]), None);
     }
-    // Places are public, so time may depend on them. A repeated other place leaves the result of a set with duplicates,
-    // which callers exclude; a zero denominator cannot occur, since own stands once.
-    Option::from(denominator.invert_vartime()).map(|inverse: Scalar| numerator * inverse)
+
+    #[test]
+    fn a_wiped_point_is_the_generator_and_the_identity_is_no_point() {
+        let mut point = Point::mul_generator(&NonZeroScalar::new(Scalar::from(7_u64)).unwrap());
+        point.zeroize();
+        assert_eq!(point, Point::GENERATOR);
+        assert_eq!(Point::new(ProjectivePoint::IDENTITY), Err(PointError));
+        assert_eq!(Point::new(point.projective() - point.projective()), Err(PointError));
+    }
 }

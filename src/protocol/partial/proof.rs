@@ -71,6 +71,9 @@ pub(super) fn generate(
 /// `partials`. Variable time; all of this is public to whoever verifies.
 pub(super) fn verify(context: &[u8], public: &Doubles, bases: &[Doubles], partials: &[Doubles], proof: &Proof) -> bool {
     let Proof { challenge: c, response: s } = *proof;
+    if bases.len() != partials.len() {
+        return false;
+    }
     let pairs = bases.iter().map(Doubles::point).zip(partials.iter().map(Doubles::point));
     let Some(weights) = weights(context, public.point(), pairs) else { return false };
     let scaled = |by: Scalar, tables| weights.iter().map(move |d| d * &by).zip(tables);
@@ -80,7 +83,7 @@ pub(super) fn verify(context: &[u8], public: &Doubles, bases: &[Doubles], partia
     let t2 = Doubles::sum_vartime([(s, Doubles::generator()), (c, public)]);
     // t3 = s·M + c·Z = Σ (s·d_j)·C_j + (c·d_j)·D_j
     let t3 = Doubles::sum_vartime(scaled(s, bases).chain(scaled(c, partials)));
-    bases.len() == partials.len() && challenge(context, public.point(), [m, z, t2, t3]) == Some(c)
+    challenge(context, public.point(), [m, z, t2, t3]) == Some(c)
 }
 
 /// The weights d_j of ComputeComposites (RFC 9497 §2.2.1).
