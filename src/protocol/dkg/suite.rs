@@ -75,11 +75,12 @@ impl Signature {
         // The public key is computed, never taken: with a foreign one two challenges for one nonce would give the key away.
         let public = Point::mul_generator(secret.expose());
         let mut nonce = hash_to_scalar(nonce_input(secret, message).expose());
-        let Some(nonzero) = Option::<NonZeroScalar>::from(NonZeroScalar::new(nonce)) else {
+        let Some(mut nonzero) = Option::<NonZeroScalar>::from(NonZeroScalar::new(nonce)) else {
             return Err(ZeroNonce);
         };
         nonce.zeroize();
         let nonce = SecretScalar::new(nonzero);
+        nonzero.zeroize();
         let commitment = Point::mul_generator(nonce.expose());
         let challenge = hash_to_scalar(&challenge_input(&commitment, &public, message));
         let response = **nonce.expose() + challenge * **secret.expose();
