@@ -140,7 +140,7 @@ impl Tpm<'_> {
         let (r, s) = approval.r_s();
         let parameters = joined(&[
             &sized(&session.nonce),
-            &sized(approval.command().as_bytes()),
+            &sized(approval.command()),
             &sized(policy_ref.as_bytes()),
             &approval.expiration().to_be_bytes(),
             &[0, 0x18, 0, 0x0B],

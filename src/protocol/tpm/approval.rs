@@ -65,6 +65,8 @@ pub enum ApprovalError {
 pub const MAX_NV_WRITE: usize = 64;
 
 /// cpHash: H(command code ‖ Names of the handles ‖ parameters as sent) (TPM 2.0 Part 1, 16.7).
+///
+/// Only made from a command: it cannot be read from the wire, so nobody signs for a hash that somebody else computed.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct CommandHash([u8; 32]);
 
@@ -120,15 +122,6 @@ impl std::fmt::Debug for CommandHash {
         f.write_str("CommandHash(")?;
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
         f.write_str(")")
-    }
-}
-
-impl Wire for CommandHash {
-    fn write(&self, out: &mut Writer) {
-        out.raw(&self.0);
-    }
-    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
-        input.array("command hash").map(Self)
     }
 }
 
@@ -244,9 +237,9 @@ impl TpmApproval {
         self.position
     }
 
-    /// The command it is for.
-    pub const fn command(&self) -> &CommandHash {
-        &self.command
+    /// The hash of the command that its signer says it is for: a claim until [`TpmApproval::verify`] compares it.
+    pub const fn command(&self) -> &[u8; 32] {
+        &self.command.0
     }
 
     /// Seconds from the session's start until it is void, 1 to 2^31 - 1.
@@ -284,10 +277,10 @@ impl TpmApproval {
 
 impl Wire for TpmApproval {
     fn write(&self, out: &mut Writer) {
-        out.value(&self.position).value(&self.command).u32(self.expiry_seconds).raw(&self.signature.to_bytes());
+        out.value(&self.position).raw(&self.command.0).u32(self.expiry_seconds).raw(&self.signature.to_bytes());
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
-        let (position, command) = (input.value()?, input.value()?);
+        let (position, command) = (input.value()?, CommandHash(input.array("command hash")?));
         let expiry = Expiry::new(input.u32("expiry")?, i32::MAX.unsigned_abs())
             .map_err(|_| WireError::Invalid { field: "expiry", reason: "not 1 to 2^31 - 1 seconds" })?;
         let signature = Signature::from_slice(input.raw(64, "signature")?).map_err(|_| WireError::Invalid {

@@ -107,6 +107,36 @@ fn base() -> PolicyDigest {
     PolicyDigest::authorize_nv(OfficialKey::new(point(&key(200))).name())
 }
 
+/// D(i, j) as protocol.md §8.1 writes it, by plain recursion; `None` where it does not exist.
+fn rung(ladder: &Ladder, i: usize, j: usize) -> Option<[u8; 32]> {
+    if j == 0 {
+        return Some(*base().as_bytes());
+    }
+    if j > i {
+        return None;
+    }
+    let signed = rung(ladder, i - 1, j - 1).map(|below| {
+        let mut session = Session(below);
+        session.signed(ladder.keys()[i - 1].name().as_bytes(), ladder.policy_ref().as_bytes());
+        session.0
+    });
+    match (rung(ladder, i - 1, j), signed) {
+        (Some(skipped), Some(signed)) => {
+            let hash = Sha256::new().chain_update([0; 32]).chain_update([0, 0, 1, 0x71]);
+            Some(hash.chain_update(skipped).chain_update(signed).finalize().into())
+        }
+        (skipped, signed) => skipped.or(signed),
+    }
+}
+
+#[test]
+fn the_top_of_a_ladder_is_the_recursion_s() {
+    for (k, n, ladder) in every_small_ladder() {
+        let top = rung(&ladder, usize::from(n), usize::from(k)).unwrap();
+        assert_eq!(ladder.digest().as_bytes(), &top, "{k} of {n}");
+    }
+}
+
 #[test]
 fn every_quorum_of_up_to_six_reaches_the_top_by_its_path() {
     for (k, n, ladder) in every_small_ladder() {
