@@ -457,7 +457,7 @@ fn run(plan: &Plan) {
         let (_, share, key) = own.recovery.recover(&world.terms, own.member.secret()).unwrap();
         assert!(share == own.share && key == own.key);
     }
-    // Success is all or nothing among those the relay serves, and is always reached where nobody cheats.
+    // Success is always reached where nobody cheats and everything arrives.
     let fair = world.cheat.is_none_or(|(_, cheat)| {
         !cheat.two_contributions && cheat.dealing == Dealing::Fair && cheat.certifying == Certifying::Fair
     });

@@ -12,7 +12,7 @@ use crate::protocol::{
         suite::{self, Route, SCALAR_BYTES, SIGNATURE_BYTES, SharedPoint, Signature, ZeroNonce},
         xaes,
     },
-    group::{POINT_BYTES, Point},
+    group::{POINT_BYTES, Point, multiply::Comb},
     quorum::{Position, Threshold},
     quorum_key::QuorumKey,
     secret::{SecretScalar, SecretVec, ShareSummand},
@@ -272,7 +272,7 @@ pub fn open_with(
     let summand = ShareSummand::new(scalar);
     scalar.zeroize();
     // In constant time on the secret side; the committed polynomial is public.
-    if ProjectivePoint::GENERATOR * summand.expose() == evaluate(&points(&dealt.commitment), recipient) {
+    if Comb::generator().mul(summand.expose()) == evaluate(&points(&dealt.commitment), recipient) {
         Ok((summand, SecretVec::new(payload.to_vec())))
     } else {
         Err(ShareFault::NotCommitted)

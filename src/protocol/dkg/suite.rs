@@ -5,7 +5,7 @@
 //! key agreement run in constant time; verification handles public values and does not have to.
 
 use p256::{
-    AffinePoint, NonZeroScalar, ProjectivePoint, Scalar,
+    AffinePoint, NonZeroScalar, Scalar,
     elliptic_curve::{PrimeField, hash2curve::FromOkm, sec1::ToEncodedPoint},
 };
 use sha2::{Digest, Sha256};
@@ -13,7 +13,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::protocol::{
     dkg::xaes,
-    group::{POINT_BYTES, Point},
+    group::{POINT_BYTES, Point, multiply::Doubles},
     secret::{Secret, SecretScalar, SecretVec},
     wire::{Reader, Wire, WireError, Writer},
 };
@@ -101,7 +101,8 @@ impl Signature {
             return false;
         };
         let challenge = hash_to_scalar(&challenge_input(&commitment, public, message));
-        ProjectivePoint::GENERATOR * response == commitment.projective() + public.projective() * challenge
+        let public = Doubles::new(*public);
+        Doubles::sum_vartime([(response, Doubles::generator()), (-challenge, &public)]) == commitment.projective()
     }
 }
 
