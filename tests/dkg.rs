@@ -10,8 +10,8 @@ use std::{collections::BTreeMap, fmt::Debug};
 
 use chancery::protocol::{
     dkg::{
-        Certified, Contribution, Culprit, Evidence, Gathering, Member, Message1, Message3, Refusal, Round1, Round2,
-        Session, Terms,
+        Certificate, Certified, Contribution, Culprit, Evidence, Gathering, Member, Message1, Message3, RecoveryData,
+        Refusal, Round1, Round2, Session, Terms,
         session::ciphertexts_hash,
         sharing::{self, Dealt, MIN_CIPHERTEXT_BYTES, Setting},
         suite::Signature,
@@ -418,8 +418,15 @@ fn run(plan: &Plan) {
     let split = world.cheat.is_some_and(|(_, cheat)| cheat.two_contributions);
     let round = Traffic { sent, old: old.round1 };
     if split {
-        // Under different contexts nobody's message is authentic to another; the one at fault never has two honest
-        // witnesses, so the relay that showed each its own contribution is the one to name.
+        // Under different contexts nobody's message is authentic to another, and the relay is named. When the officials
+        // show each other their contributions, they find who signed two.
+        let shown: Vec<Contribution> = round1.values().flat_map(|phase| phase.contributions().to_vec()).collect();
+        let refusals: Vec<Refusal> =
+            round1.values().flat_map(|phase| shown.iter().map(|contribution| phase.judge(contribution))).collect();
+        refusals.iter().for_each(|refusal| world.judge(refusal, true));
+        if honest.len() > 1 {
+            assert!(refusals.iter().any(|refusal| matches!(refusal, Refusal::Cheated { .. })));
+        }
         for ((_, to), messages) in &round.sent {
             let Some(phase) = round1.get_mut(to) else { continue };
             messages.iter().for_each(|message| {
@@ -466,6 +473,31 @@ fn run(plan: &Plan) {
     }
     if world.cheat.is_some() && !fair && finished.is_empty() {
         honest_attempt(&mut world, Attempt::new(3).unwrap());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic(kind in 0usize..6, tail in proptest::collection::vec(any::<u8>(), 0..600)) {
+        let labels = [
+            Contribution::LABEL, Message1::LABEL, Message3::LABEL, Evidence::LABEL, Certificate::LABEL, RecoveryData::LABEL,
+        ];
+        let label = labels[kind].as_bytes();
+        let bytes = [&[u8::try_from(label.len()).unwrap()], label, &tail].concat();
+        // Each decodes to itself or not at all; the bytes without label go to the specification's own layouts.
+        if let Ok(read) = Contribution::decode(&bytes) { prop_assert_eq!(read.encode(), &bytes[..]); }
+        if let Ok(read) = Message1::decode(&bytes) { prop_assert_eq!(read.encode(), &bytes[..]); }
+        if let Ok(read) = Message3::decode(&bytes) { prop_assert_eq!(read.encode(), &bytes[..]); }
+        if let Ok(read) = Evidence::decode(&bytes) { prop_assert_eq!(read.encode(), &bytes[..]); }
+        if let Ok(read) = Certificate::decode(&bytes) { prop_assert_eq!(read.encode(), &bytes[..]); }
+        if let Ok(read) = RecoveryData::decode(&bytes) { prop_assert_eq!(read.encode(), &bytes[..]); }
+        for threshold in [Threshold::new(1, 1).unwrap(), Threshold::new(2, 3).unwrap()] {
+            if let Ok(read) = Dealt::parse(&tail, threshold, MIN_CIPHERTEXT_BYTES) { prop_assert_eq!(read.encode(), &tail[..]); }
+            let _ = sharing::read_bundle(&tail, threshold);
+        }
+        if let Ok(read) = Transcript::parse(&tail) { prop_assert_eq!(read.encode(), &tail[..]); }
     }
 }
 

@@ -90,7 +90,7 @@ pub struct Message1 {
     /// The specification's bytes.
     pub body: Vec<u8>,
     /// Signature of the ephemeral key over the body: whoever deals knows e, so a recipient that shows its agreed points to
-    /// a judge shows nothing that the dealer could not compute (see `blame`).
+    /// a judge shows nothing that the dealer could not compute (see `evidence`).
     pub ephemeral_proof: Signature,
     /// Signature of the static key over everything.
     pub signature: Signature,

@@ -1,20 +1,20 @@
 //! The protocol as one participant runs it: a struct per awaited kind of message (protocol.md §4).
 //!
-//! [`Gathering`] waits for contributions, [`Round1`] for dealt polynomials, [`Round2`] for certifications; each takes one
-//! message at a time, refuses bad ones without being changed by them, and turns into the next when it has all n. Between
-//! rounds nothing is secret but the static key and the shares opened so far; all of it is wiped on drop, and `abandon` gives
-//! the static key back for another attempt.
+//! [`Gathering`](super::Gathering) waits for contributions, [`Round1`] for dealt polynomials, [`Round2`] for
+//! certifications; each takes one message at a time, refuses bad ones without being changed by them, and turns into the
+//! next when it has all n. Between rounds nothing is secret but the static key and the shares opened so far; all of it is
+//! wiped on drop, and `abandon` gives the static key back for another attempt.
 //!
 //! The driver saves each own message before it sends it, and after a restart hands it to the `resume` function instead of
 //! making a second one: two different messages are equivocation, and a second certification could let two honest
 //! participants finish with different keys.
 
-use rand_core::{CryptoRng, RngCore};
-
 use crate::protocol::{
     dkg::{
-        blame::{self, Evidence, Fault, Refusal},
+        blame::{self, Fault, Refusal},
         certificate::{Certificate, RecoveryData},
+        evidence::Evidence,
+        gathering::second_contribution,
         message::{Contribution, Message1, Message3},
         session::{Member, Session},
         sharing::{self, Dealt, Degenerate, Setting},
@@ -22,7 +22,6 @@ use crate::protocol::{
     },
     group::Point,
     hash::Hash,
-    ids::Attempt,
     quorum::Position,
     quorum_key::QuorumKey,
     secret::{SecretScalar, ShareSummand},
@@ -56,155 +55,26 @@ pub struct Unfinished<P: std::fmt::Debug> {
     pub reason: Reason,
 }
 
-fn missing<T>(slots: &[Option<T>], member: &Member) -> Vec<Position> {
+pub(super) fn missing<T>(slots: &[Option<T>], member: &Member) -> Vec<Position> {
     let positions = member.terms().threshold().positions();
     positions.zip(slots).filter(|(_, slot)| slot.is_none()).map(|(position, _)| position).collect()
 }
 
-fn empty<T>(member: &Member) -> Vec<Option<T>> {
+pub(super) fn empty<T>(member: &Member) -> Vec<Option<T>> {
     member.terms().static_keys().iter().map(|_| None).collect()
 }
 
-fn put<T>(slots: &mut [Option<T>], position: Position, value: T) {
+pub(super) fn put<T>(slots: &mut [Option<T>], position: Position, value: T) {
     if let Some(slot) = slots.get_mut(position.index()) {
         *slot = Some(value);
     }
 }
 
-fn get<T>(slots: &[Option<T>], position: Position) -> Option<&T> {
+pub(super) fn get<T>(slots: &[Option<T>], position: Position) -> Option<&T> {
     slots.get(position.index()).and_then(Option::as_ref)
 }
 
-/// Waits for everyone's contribution to the context.
-#[derive(Debug)]
-pub struct Gathering {
-    member: Member,
-    attempt: Attempt,
-    contributions: Vec<Option<Contribution>>,
-}
-
-impl Gathering {
-    /// Starts an attempt: a number no smaller than any this official has taken part in, new for each try.
-    ///
-    /// # Errors
-    /// [`ZeroNonce`] with the member, never in practice.
-    pub fn start(
-        member: Member,
-        attempt: Attempt,
-        rng: &mut (impl RngCore + CryptoRng),
-    ) -> Result<(Self, Contribution), Unfinished<Member>> {
-        match Contribution::new(&member, attempt, rng) {
-            Ok(own) => {
-                let mut contributions = empty(&member);
-                put(&mut contributions, member.position(), own.clone());
-                Ok((Self { member, attempt, contributions }, own))
-            }
-            Err(error) => Err(Unfinished { phase: Box::new(member), reason: error.into() }),
-        }
-    }
-
-    /// Goes on after a restart with the own contribution that was recorded.
-    ///
-    /// # Errors
-    /// [`Reason::Resume`] with the member where it is not this official's.
-    pub fn resume(member: Member, own: Contribution) -> Result<Self, Unfinished<Member>> {
-        if own.from != member.position() || !own.is_authentic(member.terms()) {
-            let reason = Reason::Resume(Refusal::NotAuthentic { from: own.from });
-            return Err(Unfinished { phase: Box::new(member), reason });
-        }
-        let mut contributions = empty(&member);
-        let attempt = own.attempt;
-        put(&mut contributions, member.position(), own);
-        Ok(Self { member, attempt, contributions })
-    }
-
-    /// Takes one contribution.
-    ///
-    /// # Errors
-    /// [`Refusal`]; nothing is changed then.
-    pub fn accept(&mut self, contribution: &Contribution) -> Result<(), Refusal> {
-        let from = contribution.from;
-        self.member.terms().static_key(from)?;
-        if contribution.attempt != self.attempt {
-            return Err(Refusal::OtherAttempt { from, found: contribution.attempt, expected: self.attempt });
-        }
-        if !contribution.is_authentic(self.member.terms()) {
-            return Err(Refusal::NotAuthentic { from });
-        }
-        match get(&self.contributions, from) {
-            None => {
-                put(&mut self.contributions, from, contribution.clone());
-                Ok(())
-            }
-            Some(earlier) if earlier.nonce == contribution.nonce => Err(Refusal::Repeated { from }),
-            Some(earlier) => Err(Refusal::Cheated {
-                official: from,
-                fault: Fault::Equivocation,
-                evidence: Evidence::contributions(earlier, contribution),
-            }),
-        }
-    }
-
-    /// Who has not contributed yet.
-    pub fn missing(&self) -> Vec<Position> {
-        missing(&self.contributions, &self.member)
-    }
-
-    /// Ends this attempt.
-    pub fn abandon(self) -> Member {
-        self.member
-    }
-
-    /// Deals, once all have contributed.
-    ///
-    /// # Errors
-    /// [`Unfinished`] with the unchanged phase.
-    pub fn complete(self, rng: &mut (impl RngCore + CryptoRng)) -> Result<(Round1, Message1), Unfinished<Self>> {
-        let session = match self.session() {
-            Ok(session) => session,
-            Err(reason) => return Err(Unfinished { phase: Box::new(self), reason }),
-        };
-        let own = match deal(&self.member, &session, rng) {
-            Ok(own) => own,
-            Err(error) => return Err(Unfinished { phase: Box::new(self), reason: error.into() }),
-        };
-        self.resume_round1(own)
-    }
-
-    /// Goes on after a restart with the own round 1 message that was recorded.
-    ///
-    /// # Errors
-    /// [`Unfinished`] with the unchanged phase: contributions are missing, or other ones were accepted than before.
-    pub fn resume_round1(self, own: Message1) -> Result<(Round1, Message1), Unfinished<Self>> {
-        let session = match self.session() {
-            Ok(session) if own.from == self.member.position() => session,
-            Ok(_) => {
-                let reason = Reason::Resume(Refusal::NotAuthentic { from: own.from });
-                return Err(Unfinished { phase: Box::new(self), reason });
-            }
-            Err(reason) => return Err(Unfinished { phase: Box::new(self), reason }),
-        };
-        let Self { member, attempt, contributions } = self;
-        let accepted = empty(&member);
-        let mut round1 = Round1 { member, session, accepted };
-        // The own message takes the same way as everyone's: a fault in the machine shows here, before it is sent.
-        match round1.accept(&own) {
-            Ok(()) => Ok((round1, own)),
-            Err(refusal) => {
-                let phase = Box::new(Self { member: round1.member, attempt, contributions });
-                Err(Unfinished { phase, reason: Reason::Resume(refusal) })
-            }
-        }
-    }
-
-    fn session(&self) -> Result<Session, Reason> {
-        let nonces = self.contributions.iter().flatten().map(|contribution| contribution.nonce).collect();
-        // The only error is a wrong number of contributions.
-        Session::new(self.member.terms().clone(), self.attempt, nonces).map_err(|_| Reason::Waiting(self.missing()))
-    }
-}
-
-fn setting<'a>(member: &'a Member, session: &'a Session) -> Setting<'a> {
+pub(super) fn setting<'a>(member: &'a Member, session: &'a Session) -> Setting<'a> {
     Setting {
         threshold: member.terms().threshold(),
         static_keys: member.terms().static_keys(),
@@ -212,11 +82,6 @@ fn setting<'a>(member: &'a Member, session: &'a Session) -> Setting<'a> {
         own: member.position(),
         secret: member.secret(),
     }
-}
-
-fn deal(member: &Member, session: &Session, rng: &mut (impl RngCore + CryptoRng)) -> Result<Message1, ZeroNonce> {
-    let (dealt, ephemeral) = sharing::deal(&setting(member, session), rng, |_| &[])?;
-    Message1::new(session, member.position(), member.secret(), &dealt, &ephemeral)
 }
 
 /// A round 1 message that was accepted, and the share it held for this participant.
@@ -232,13 +97,40 @@ struct Accepted {
 pub struct Round1 {
     member: Member,
     session: Session,
+    contributions: Vec<Contribution>,
     accepted: Vec<Option<Accepted>>,
 }
 
 impl Round1 {
+    pub(super) fn new(member: Member, session: Session, contributions: Vec<Contribution>) -> Self {
+        let accepted = empty(&member);
+        Self { member, session, contributions, accepted }
+    }
+
     /// The session, which evidence and late messages are judged by.
     pub const fn session(&self) -> &Session {
         &self.session
+    }
+
+    /// Everyone's contribution as this participant has it, to show to whoever finds nothing authentic: then someone's
+    /// contribution was not the same for all.
+    pub fn contributions(&self) -> &[Contribution] {
+        &self.contributions
+    }
+
+    /// Judges a contribution that comes now, late or shown by another participant. It changes nothing; what it shows is the
+    /// refusal: one its sender signed beside the one that is in the context is equivocation.
+    pub fn judge(&self, contribution: &Contribution) -> Refusal {
+        let (from, expected) = (contribution.from, self.session.attempt());
+        match self.contributions.get(from.index()) {
+            _ if contribution.attempt != expected => {
+                Refusal::OtherAttempt { from, found: contribution.attempt, expected }
+            }
+            Some(earlier) if contribution.is_authentic(self.session.terms()) => {
+                second_contribution(earlier, contribution)
+            }
+            _ => Refusal::NotAuthentic { from },
+        }
     }
 
     /// Takes one round 1 message: checks who signed it, its form and proofs, and the share it holds for this participant.

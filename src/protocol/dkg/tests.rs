@@ -1,10 +1,12 @@
 //! Stories of DKGs: honest ones, and each way to cheat with who is blamed for it.
 
 use super::{
-    blame::{Culprit, Evidence, EvidenceError, Fault, Refusal},
-    certificate::{CertificateError, RecoveryData, RecoveryError},
+    blame::{Culprit, Fault, Refusal},
+    certificate::{Certificate, CertificateError, RecoveryData, RecoveryError},
+    evidence::{Evidence, EvidenceError},
+    gathering::Gathering,
     message::{Contribution, Message1, Message3},
-    phase::{Certified, Gathering, Reason, Round1, Round2},
+    phase::{Certified, Reason, Round1, Round2},
     session::{Member, Session, Terms, TermsError},
     sharing::{self, Dealt, MIN_CIPHERTEXT_BYTES, Malformed, Setting, ShareFault},
     suite::{self, Route, Signature},
@@ -431,6 +433,9 @@ fn equivocation_is_shown_in_every_round() {
     assert_blamed(&refusal, Fault::Equivocation, &world.terms);
 
     let (mut phases, messages) = world.deal(Attempt::FIRST);
+    assert_blamed(&phases[0].judge(&another), Fault::Equivocation, &world.terms);
+    let late = phases[0].contributions()[1].clone();
+    assert_eq!(phases[0].judge(&late), Refusal::Repeated { from: place(2) });
     let session = phases[0].session().clone();
     phases[0].accept(&messages[1]).unwrap();
     let (dealt, ephemeral) = world.dealt(&session);
@@ -591,4 +596,36 @@ fn a_transcript_reads_only_as_it_is_written() {
     assert_eq!(changed(keys, &[0; 33]), Err(TranscriptError::Point));
     let second = world.terms.static_keys()[1].encode();
     assert_eq!(changed(keys, &second), Err(TranscriptError::RepeatedKey));
+}
+
+#[test]
+fn the_largest_quorum_s_documents_fit_their_bounds() {
+    let world = World::new(1, 32);
+    let keys = world.terms.static_keys().to_vec();
+    let terms = {
+        let threshold = Threshold::new(32, 32).unwrap();
+        Terms::new(world.terms.charter(), QuorumKind::Recovery, Generation::FIRST, threshold, keys.clone()).unwrap()
+    };
+    let session = Session::new(terms.clone(), Attempt::FIRST, vec![[7; 32]; 32]).unwrap();
+    let signature = Signature([7; 65]);
+    let dealt = Dealt {
+        commitment: keys.clone(),
+        proof: signature,
+        ephemeral: keys[0],
+        ciphertexts: vec![vec![7; MIN_CIPHERTEXT_BYTES]; 32],
+    };
+    let message = world.signed(&session, dealt.encode(), &world.secrets[0]);
+    assert_eq!(Message1::decode(&message.encode()).unwrap(), message);
+    let digests = vec![message.digest(); 32];
+    let certification = Message3::sign(&session, place(2), &world.secrets[CHEAT], digests, signature).unwrap();
+    assert_eq!(Message3::decode(&certification.encode()).unwrap(), certification);
+    let evidence = Evidence::certification(&session, &vec![message; 32], &certification);
+    assert_eq!(Evidence::decode(&evidence.encode()).unwrap(), *evidence);
+    let transcript =
+        Transcript::new(session.context().as_bytes(), terms.threshold(), &keys, &[&dealt; 32], &[7; 32]).encode();
+    let certificate = Certificate::new(&session, Hash::of_bytes(b"ciphertexts"), transcript, vec![signature; 32]);
+    assert_eq!(Certificate::decode(&certificate.encode()).unwrap(), certificate);
+    let bundle = sharing::bundle(dealt.ciphertexts.iter().map(Vec::as_slice));
+    let data = RecoveryData::new(certificate, vec![bundle; 32]);
+    assert_eq!(RecoveryData::decode(&data.encode()).unwrap(), data);
 }
