@@ -31,7 +31,7 @@ use zeroize::Zeroize;
 use crate::protocol::{
     group::Point,
     label::Label,
-    secret::{Secret, SecretScalar, SecretVec},
+    secret::{Secret, SecretScalar, SecretVec, SharedPoint},
     wire::{Reader, Wire, WireError, Writer},
 };
 
@@ -141,6 +141,11 @@ impl HybridPublicKey {
         ml_kem.copy_from_slice(self.ml_kem.as_slice());
         point.copy_from_slice(&self.point.encode_uncompressed());
         out
+    }
+
+    /// Whether either half is the same: then one holder could open for both.
+    pub fn shares_a_half_with(&self, other: &Self) -> bool {
+        self.ml_kem == other.ml_kem || self.point == other.point
     }
 
     /// The P-256 half.
@@ -400,7 +405,7 @@ impl Kem for MlKem768P256 {
         let point: &[u8; POINT_BYTES] = point.try_into().map_err(|_| HpkeError::DecapError)?;
         let ephemeral = read_uncompressed(point).ok_or(HpkeError::DecapError)?;
         let mut ml_kem = key.0.ml_kem.decapsulate(&(*ciphertext).into()).map_err(|()| HpkeError::DecapError)?;
-        let x = ephemeral.mul(key.0.p256.expose()).secret_x();
+        let x = SharedPoint::take(&mut ephemeral.mul(key.0.p256.expose())).x();
         let shared = combine(&ml_kem, &x, point, &key.0.public.point.encode_uncompressed());
         wipe(&mut ml_kem);
         Ok(shared)
@@ -421,7 +426,7 @@ impl Kem for MlKem768P256 {
         wipe(&mut coins);
         let ephemeral = SecretScalar::random(rng);
         let point = Point::mul_generator(ephemeral.expose()).encode_uncompressed();
-        let x = to.point.mul(ephemeral.expose()).secret_x();
+        let x = SharedPoint::take(&mut to.point.mul(ephemeral.expose())).x();
         let shared = combine(&ml_kem, &x, &point, &to.point.encode_uncompressed());
         wipe(&mut ml_kem);
         let mut enc = Box::new([0; ENCAPSULATED_BYTES]);

@@ -109,6 +109,11 @@ impl Writer {
         Self::default()
     }
 
+    /// An empty writer that holds `bytes` bytes without moving: for secrets, of which growing would leave copies behind.
+    pub fn with_capacity(bytes: usize) -> Self {
+        Self(Vec::with_capacity(bytes))
+    }
+
     /// The bytes written.
     pub fn finish(self) -> Vec<u8> {
         self.0
