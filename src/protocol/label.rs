@@ -61,6 +61,8 @@ labels! {
     SLOT_DERIVE = "chancery/v1/slot/derive";
     /// Hash-to-curve of the second generator G'.
     SLOT_SECOND_GENERATOR = "chancery/v1/slot/second-generator";
+    /// Hash of all that a slot's proof covers.
+    SLOT_STATEMENT = "chancery/v1/slot/statement";
     /// Challenge of the proof that C and C' have one r.
     SLOT_CHALLENGE = "chancery/v1/slot/challenge";
     /// Hash commitment to one share of w.
@@ -71,22 +73,34 @@ labels! {
     SLOT_KEK = "chancery/v1/slot/kek";
     /// A slot as stored.
     SLOT = "chancery/v1/slot";
+    /// What names a slot: the hash of its context and bytes.
+    SLOT_ID = "chancery/v1/slot/id";
     /// All slots of a dataset version with its recipient, as signed by the data owner.
     DATASET_VERSION = "chancery/v1/dataset/version";
     /// The data owner's signature over a dataset version.
     DATASET_SIGNATURE = "chancery/v1/dataset/signature";
     /// policyRef of the quorum ladder.
     POLICY_REF = "chancery/v1/tpm/policy-ref";
+    /// The public facts of one generation at one embassy.
+    CUSTODY_FACTS = "chancery/v1/custody-facts";
     /// A ceremony's offer.
     OFFER = "chancery/v1/offer";
+    /// An offer with the embassy's signature.
+    SIGNED_OFFER = "chancery/v1/offer/signed";
     /// An official's contribution to a ceremony.
     CONTRIBUTION = "chancery/v1/contribution";
     /// HPKE info under which a contribution is encrypted to the ceremony key.
     CONTRIBUTION_SEAL = "chancery/v1/contribution/seal";
+    /// What a contribution holds for the ceremony key alone: partial decapsulations and opened shares.
+    CONTRIBUTION_HALVES = "chancery/v1/contribution/halves";
     /// An official's identity signature over a contribution.
     CONTRIBUTION_SIGNATURE = "chancery/v1/contribution/signature";
     /// What a ceremony is agreed to be for.
     STATEMENT = "chancery/v1/statement";
+    /// A TPM's own two keys.
+    TPM_FOUNDATION = "chancery/v1/tpm/foundation";
+    /// The TPM keys of one generation, sealed.
+    TPM_KEYS = "chancery/v1/tpm/keys";
     /// The public half of a quorum, as the charter states it.
     QUORUM_KEY = "chancery/v1/quorum-key";
 }

@@ -6,9 +6,13 @@
 #![deny(clippy::indexing_slicing)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod contribution;
 pub mod dataset;
+pub mod dataset_version;
 pub mod dkg;
 pub mod evidence;
+pub mod facts;
+pub mod gathering;
 pub mod group;
 pub mod hash;
 pub mod hybrid;

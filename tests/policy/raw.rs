@@ -220,9 +220,15 @@ impl Tpm<'_> {
         let (_, rest) = self.run(0x153, &[parent], Auth::Password(&[]), &parameters, false).unwrap();
         let mut fields = Fields(&rest);
         let (private, public) = (fields.sized(), fields.sized());
-        let parameters = joined(&[&sized(private), &sized(public)]);
-        let (handle, rest) = self.run(0x157, &[parent], Auth::Password(&[]), &parameters, true).unwrap();
-        (handle, public.to_vec(), Fields(&rest).sized().to_vec())
+        let (handle, name) = self.load(parent, &sized(private), public).unwrap();
+        (handle, public.to_vec(), name)
+    }
+
+    /// Loads a child from its TPM2B_PRIVATE and its public area: its handle and Name.
+    pub fn load(&self, parent: u32, private: &[u8], public: &[u8]) -> Answer<(u32, Vec<u8>)> {
+        let parameters = joined(&[private, &sized(public)]);
+        let (handle, rest) = self.run(0x157, &[parent], Auth::Password(&[]), &parameters, true)?;
+        Ok((handle, Fields(&rest).sized().to_vec()))
     }
 
     /// The x coordinate of the key's private half times `point`.

@@ -1,0 +1,372 @@
+//! The official's side of an opening: check the offer, then contribute to exactly what was checked (protocol.md §10.3).
+//!
+//! The embassy's offer is not trusted. [`CheckedOffer`] exists only where the offer is signed by the embassy's identity key,
+//! fits the facts that home signed, and every slot in it is one of a dataset version that the data owner signed and whose
+//! proof holds. Every hash that an official signs is computed here, from the facts and the slot, never taken from the offer.
+
+use p256::ecdsa::{
+    Signature, SigningKey, VerifyingKey,
+    signature::hazmat::{PrehashSigner, PrehashVerifier},
+};
+use rand_core::{CryptoRng, RngCore};
+
+use crate::protocol::{
+    dataset_version::VerifiedVersion,
+    facts::CustodyFacts,
+    group::Point,
+    hash::Hash,
+    hybrid::{self, HybridError, HybridPublicKey, HybridSecretKey},
+    ids::{DatasetName, DatasetVersion},
+    label::Label,
+    offer::{Offer, OfferError, SignedOffer},
+    partial::{DecapsulateError, MAX_POINTS, PartialDecapsulation, decapsulate},
+    quorum::{Position, QuorumError},
+    secret::{Secret, SecretScalar, SecretVec},
+    slot::{PointSeen, SealedFor, SeenPoints, ShareError, VerifiedSlot},
+    tpm::{
+        approval::{ApprovalError, ApprovalRequest, CommandHash, Expiry, TpmApproval},
+        policy::{PolicyRef, Purpose},
+    },
+    wire::{Document, Reader, Wire, WireError, Writer},
+};
+
+/// The longest sealed part of a contribution: 8 partials, 8 shares, and HPKE's overhead.
+const MAX_SEALED_BYTES: usize = 2048;
+/// Capacity for the halves in clear, so that writing them never moves them.
+const HALVES_BYTES: usize = 1024;
+
+/// Why an official's machine refuses an offer. Nothing was contributed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfferRefusal {
+    /// The offer contradicts itself or is not signed by the embassy.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+    /// The offer is for another charter, embassy or generation than the facts.
+    #[error(
+        "the offer is for another {what} than the one you hold facts of. Do not contribute; ask home which is current"
+    )]
+    Another {
+        /// Charter, embassy or generation.
+        what: &'static str,
+    },
+    /// The official has no signed record of a dataset in the statement.
+    #[error("no signed record of dataset {dataset} version {version} is at hand. Ask its data owner for it")]
+    NoRecord {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// Which version.
+        version: DatasetVersion,
+    },
+    /// The offer shows another slot than the one its data owner signed.
+    #[error(
+        "the slot offered for dataset {dataset} is not the one its data owner signed: another dataset's point may be \
+         hidden behind that name. Do not contribute; tell the others"
+    )]
+    OtherSlot {
+        /// The name it was shown under.
+        dataset: DatasetName,
+    },
+    /// The slot's point was seen in another slot before.
+    #[error(
+        "the point of dataset {dataset}'s slot was seen in another slot before. Do not contribute; tell the data owner"
+    )]
+    PointSeen {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// Where it was seen.
+        seen: PointSeen,
+    },
+}
+
+/// An offer that passed every check. Contributions are made to nothing else.
+#[derive(Debug)]
+pub struct CheckedOffer {
+    offer: Offer,
+    hash: Hash,
+    slots: Vec<VerifiedSlot>,
+    requests: Vec<ApprovalRequest>,
+    expiry_max_seconds: u32,
+}
+
+impl CheckedOffer {
+    /// Checks an offer against the facts that home signed and the dataset versions that data owners signed. `seen` is what
+    /// this official keeps over the years; the slots' points are noted in it.
+    ///
+    /// # Errors
+    /// [`OfferRefusal`]: do not contribute.
+    pub fn check(
+        signed: &SignedOffer,
+        facts: &CustodyFacts,
+        versions: &[VerifiedVersion],
+        seen: &mut SeenPoints,
+    ) -> Result<Self, OfferRefusal> {
+        let offer = signed.verify(facts.embassy(), &facts.machine().identity_key)?;
+        let statement = offer.statement();
+        for (same, what) in [
+            (statement.charter() == facts.charter(), "charter"),
+            (statement.embassy() == facts.embassy(), "embassy"),
+            (statement.generation() == facts.generation(), "generation"),
+        ] {
+            if !same {
+                return Err(OfferRefusal::Another { what });
+            }
+        }
+
+        let policy_ref = PolicyRef::new(Purpose::Unseal, facts.charter(), facts.embassy(), facts.generation());
+        let custody_key = facts.custody_key_name();
+        let here = SealedFor::Embassy(facts.embassy().clone());
+        let (mut slots, mut requests) = (Vec::new(), Vec::new());
+        for (at, opening) in statement.datasets().iter().zip(offer.openings()) {
+            let slot = versions
+                .iter()
+                .filter(|version| {
+                    let signed = version.description();
+                    (signed.charter, &signed.dataset, signed.version) == (facts.charter(), &at.dataset, at.version)
+                })
+                .find_map(|version| version.slot(&here))
+                .ok_or_else(|| OfferRefusal::NoRecord { dataset: at.dataset.clone(), version: at.version })?;
+            // protocol.md §10.3: the slot is the signed one, not the one shown.
+            if slot.id() != opening.slot || slot.context().generation() != facts.generation() {
+                return Err(OfferRefusal::OtherSlot { dataset: at.dataset.clone() });
+            }
+            seen.note(slot).map_err(|seen| OfferRefusal::PointSeen { dataset: at.dataset.clone(), seen })?;
+            requests.push(ApprovalRequest {
+                nonce: opening.nonce,
+                command: CommandHash::ecdh_zgen(&custody_key, slot.point()),
+                policy_ref,
+            });
+            slots.push(slot.clone());
+        }
+        let (offer, hash) = (offer.clone(), offer.hash());
+        Ok(Self { offer, hash, slots, requests, expiry_max_seconds: facts.expiry_max_seconds() })
+    }
+
+    /// The offer.
+    pub const fn offer(&self) -> &Offer {
+        &self.offer
+    }
+
+    /// Its hash, which every contribution names.
+    pub const fn hash(&self) -> &Hash {
+        &self.hash
+    }
+
+    /// The slots to open, in the statement's order.
+    pub fn slots(&self) -> &[VerifiedSlot] {
+        &self.slots
+    }
+
+    /// What the TPM will ask of each approval, in the statement's order.
+    pub fn requests(&self) -> &[ApprovalRequest] {
+        &self.requests
+    }
+
+    /// The longest an approval may be valid, in seconds.
+    pub const fn expiry_max_seconds(&self) -> u32 {
+        self.expiry_max_seconds
+    }
+
+    /// The slots' points, in the statement's order.
+    pub fn points(&self) -> Vec<Point> {
+        self.slots.iter().map(|slot| *slot.point()).collect()
+    }
+}
+
+/// What an official holds. Borrowed: a ceremony keeps none of it.
+#[derive(Debug)]
+pub struct Official<'a> {
+    /// The place in the unseal quorum.
+    pub position: Position,
+    /// Signs approvals and contributions.
+    pub identity: &'a SigningKey,
+    /// Opens the official's shares of w.
+    pub hybrid: &'a HybridSecretKey,
+    /// The DKG share x_i.
+    pub share: &'a SecretScalar,
+}
+
+/// Why no contribution could be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ContributeError {
+    /// The share does not give partial decapsulations for this quorum.
+    #[error(transparent)]
+    Decapsulate(#[from] DecapsulateError),
+    /// The official's share of w does not open.
+    #[error("your share of {dataset} does not open: {error}")]
+    Share {
+        /// Which dataset.
+        dataset: DatasetName,
+        /// Why.
+        error: ShareError,
+    },
+    /// An approval cannot be signed.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
+    /// The ceremony key cannot be encrypted to.
+    #[error(transparent)]
+    Hybrid(#[from] HybridError),
+    /// The identity key gave no signature.
+    #[error("the identity key gave no signature; check the token and try again")]
+    Signer,
+    /// The quorum has no such official.
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+}
+
+impl CheckedOffer {
+    /// Consents: approvals for the TPM, partial decapsulations with proof and the opened shares of w (both for the ceremony
+    /// key alone), and a signature over all of it.
+    ///
+    /// # Errors
+    /// [`ContributeError`]; nothing has left this machine then.
+    pub fn contribute(
+        &self,
+        facts: &CustodyFacts,
+        official: &Official<'_>,
+        expiry_seconds: u32,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Result<Contribution, ContributeError> {
+        let position = official.position;
+        facts.unseal().member(position)?;
+        let expiry = Expiry::new(expiry_seconds, self.expiry_max_seconds)?;
+        let approvals: Vec<TpmApproval> = self
+            .requests
+            .iter()
+            .map(|request| request.sign(position, expiry, official.identity))
+            .collect::<Result<_, _>>()?;
+
+        let partial = decapsulate(official.share, &facts.unseal().key, position, &self.hash, &self.points(), rng)?;
+        let shares = self.slots.iter().map(|slot| {
+            let dataset = &slot.context().dataset().dataset;
+            let share = slot.open_share(position, official.hybrid);
+            share
+                .map(|share| share.to_bytes())
+                .map_err(|error| ContributeError::Share { dataset: dataset.clone(), error })
+        });
+        let halves = Halves { partial, shares: shares.collect::<Result<_, _>>()? };
+        let sealed = halves.seal(self.offer.ceremony_key(), &self.hash, position, rng)?;
+        Contribution::sign(position, self.hash, approvals, sealed, official.identity)
+    }
+}
+
+/// What one official sends: consent to one offer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Contribution {
+    position: Position,
+    offer: Hash,
+    approvals: Vec<TpmApproval>,
+    sealed: Vec<u8>,
+    signature: Signature,
+}
+
+impl Contribution {
+    pub(super) fn sign(
+        position: Position,
+        offer: Hash,
+        approvals: Vec<TpmApproval>,
+        sealed: Vec<u8>,
+        identity: &SigningKey,
+    ) -> Result<Self, ContributeError> {
+        let digest = signed_digest(&offer, position, &approvals, &sealed);
+        let signature = identity.sign_prehash(digest.as_bytes()).map_err(|_| ContributeError::Signer)?;
+        Ok(Self { position, offer, approvals, sealed, signature })
+    }
+
+    /// Whose it claims to be.
+    pub const fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Which offer it answers.
+    pub const fn offer(&self) -> &Hash {
+        &self.offer
+    }
+
+    /// The approvals for the TPM, one per slot.
+    pub fn approvals(&self) -> &[TpmApproval] {
+        &self.approvals
+    }
+
+    /// Whether the official with this identity key sent exactly this.
+    pub fn is_signed_by(&self, identity: &Point) -> bool {
+        let digest = signed_digest(&self.offer, self.position, &self.approvals, &self.sealed);
+        VerifyingKey::from_affine(*identity.affine())
+            .is_ok_and(|key| key.verify_prehash(digest.as_bytes(), &self.signature).is_ok())
+    }
+}
+
+impl Wire for Contribution {
+    fn write(&self, out: &mut Writer) {
+        out.value(&self.position).value(&self.offer).list(&self.approvals).bytes(&self.sealed);
+        out.raw(&self.signature.to_bytes());
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        let (position, offer) = (input.value()?, input.value()?);
+        let approvals = input.list(MAX_POINTS, "approvals")?;
+        let sealed = input.bytes(MAX_SEALED_BYTES, "sealed halves")?.to_vec();
+        let signature = Signature::from_slice(input.raw(64, "signature")?).map_err(|_| WireError::Invalid {
+            field: "signature",
+            reason: "r or s is zero or not below the group order",
+        })?;
+        Ok(Self { position, offer, approvals, sealed, signature })
+    }
+}
+
+impl Document for Contribution {
+    const LABEL: Label = Label::CONTRIBUTION;
+    const MAX_BYTES: usize = 4096;
+}
+
+/// What the ceremony key finds in a contribution.
+pub(super) struct Halves {
+    pub(super) partial: PartialDecapsulation,
+    pub(super) shares: Vec<Secret<32>>,
+}
+
+impl Halves {
+    pub(super) fn seal(
+        &self,
+        to: &HybridPublicKey,
+        offer: &Hash,
+        position: Position,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Result<Vec<u8>, HybridError> {
+        let mut plain = Writer::with_capacity(HALVES_BYTES);
+        plain.label(Label::CONTRIBUTION_HALVES).value(&self.partial);
+        for share in &self.shares {
+            plain.raw(share.expose());
+        }
+        let plain = SecretVec::new(plain.finish());
+        hybrid::seal(to, Label::CONTRIBUTION_SEAL, offer.as_bytes(), &sealed_aad(offer, position), plain.expose(), rng)
+    }
+
+    /// Opens the sealed part of a contribution to an offer with so many slots; `None` where it does not open or read.
+    pub(super) fn open(contribution: &Contribution, slots: usize, key: &HybridSecretKey) -> Option<Self> {
+        let Contribution { offer, position, sealed, .. } = contribution;
+        let aad = sealed_aad(offer, *position);
+        let plain = hybrid::open(key, Label::CONTRIBUTION_SEAL, offer.as_bytes(), &aad, sealed).ok()?;
+        let mut input = Reader::new(plain.expose());
+        input.label(Label::CONTRIBUTION_HALVES).ok()?;
+        let partial = input.value().ok()?;
+        let shares = (0..slots)
+            .map(|_| input.raw(32, "share of w").ok().and_then(Secret::from_slice))
+            .collect::<Option<Vec<_>>>()?;
+        input.finish().ok()?;
+        Some(Self { partial, shares })
+    }
+}
+
+fn sealed_aad(offer: &Hash, position: Position) -> Vec<u8> {
+    let mut aad = Writer::new();
+    aad.value(offer).value(&position);
+    aad.finish()
+}
+
+/// protocol.md §10.3: what the identity signature covers. The offer's hash covers the statement.
+fn signed_digest(offer: &Hash, position: Position, approvals: &[TpmApproval], sealed: &[u8]) -> Hash {
+    Hash::of(Label::CONTRIBUTION_SIGNATURE, |out| {
+        out.value(offer).value(&position).list(approvals).bytes(sealed);
+    })
+}

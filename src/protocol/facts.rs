@@ -1,0 +1,343 @@
+//! The public facts of one generation of custody at one embassy: what the completed charter states, and what officials,
+//! agents and auditors check everything else against. It trusts whoever handed it in, who got it from home, signed.
+//!
+//! The TPM policies and Names follow from these facts and are never taken from the embassy (protocol.md §10.1).
+
+use crate::protocol::{
+    group::Point,
+    hybrid::HybridPublicKey,
+    ids::{CharterId, EmbassyName, Generation, OfficialName},
+    label::Label,
+    quorum::{MAX_OFFICIALS, Position, QuorumError, Threshold},
+    quorum_key::QuorumKey,
+    slot::{self, SlotQuorum},
+    tpm::{
+        custody::{Custody, CustodyHandles, CustodyPlan},
+        ladder::LadderError,
+        name::Name,
+        nv::NvHandle,
+        pcr::PcrSelection,
+    },
+    wire::{Document, Reader, Wire, WireError, Writer},
+};
+
+/// Why facts contradict themselves.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum FactsError {
+    /// A quorum's member list is not as long as its key has shares.
+    #[error("the {quorum} quorum has a key for {n} officials, but {found} are listed")]
+    Members {
+        /// Which quorum.
+        quorum: &'static str,
+        /// The number of verification shares.
+        n: u8,
+        /// The number of members listed.
+        found: usize,
+    },
+    /// Two members of a quorum have something in common that must be each one's own.
+    #[error("{first} and {second} have the same {what}: one person would count twice")]
+    Shared {
+        /// One official.
+        first: OfficialName,
+        /// The other.
+        second: OfficialName,
+        /// Name, identity key or hybrid key.
+        what: &'static str,
+    },
+    /// An identity key is used as the quorum's or another's verification share.
+    #[error("the identity key of {official} stands as a key of another kind as well; each key has one use")]
+    KeyReused {
+        /// Whose.
+        official: OfficialName,
+    },
+    /// The longest expiry of an approval is zero.
+    #[error("the longest expiry of an approval must be at least one second")]
+    Expiry,
+    /// The recovery quorum would be easier to reach than the unseal quorum, and needs no TPM.
+    #[error("the recovery threshold {recovery} is below the unseal threshold {unseal}")]
+    RecoveryBelowUnseal {
+        /// k of the recovery quorum.
+        recovery: u8,
+        /// k of the unseal quorum.
+        unseal: u8,
+    },
+    /// Slots cannot be sealed to these keys.
+    #[error("slots cannot be sealed to these keys: {reason}")]
+    Slots {
+        /// Why.
+        reason: String,
+    },
+    /// The ladder cannot be built from these officials.
+    #[error(transparent)]
+    Ladder(#[from] LadderError),
+}
+
+/// One official, as the charter states it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OfficialFacts {
+    /// The name to show and to blame.
+    pub name: OfficialName,
+    /// The identity key: signs approvals and contributions (ECDSA P-256).
+    pub identity: Point,
+    /// The hybrid key to which shares of w are sealed.
+    pub hybrid: HybridPublicKey,
+}
+
+impl Wire for OfficialFacts {
+    fn write(&self, out: &mut Writer) {
+        out.value(&self.name).value(&self.identity).value(&self.hybrid);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self { name: input.value()?, identity: input.value()?, hybrid: input.value()? })
+    }
+}
+
+/// One quorum: its public half, and its officials in order of position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QuorumFacts {
+    /// Y and the verification shares.
+    pub key: QuorumKey,
+    /// The officials.
+    pub members: Vec<OfficialFacts>,
+}
+
+impl QuorumFacts {
+    /// The official at a place.
+    ///
+    /// # Errors
+    /// [`QuorumError::NoSuchOfficial`] for a place this quorum does not have.
+    pub fn member(&self, position: Position) -> Result<&OfficialFacts, QuorumError> {
+        self.members
+            .get(position.index())
+            .ok_or(QuorumError::NoSuchOfficial { position: position.get(), n: self.key.threshold().n() })
+    }
+
+    /// The officials' hybrid keys, in order of position.
+    pub fn hybrid_keys(&self) -> Vec<HybridPublicKey> {
+        self.members.iter().map(|member| member.hybrid.clone()).collect()
+    }
+
+    fn check(&self, quorum: &'static str) -> Result<(), FactsError> {
+        let n = self.key.threshold().n();
+        if self.members.len() != usize::from(n) {
+            return Err(FactsError::Members { quorum, n, found: self.members.len() });
+        }
+        for (index, second) in self.members.iter().enumerate() {
+            for first in self.members.iter().take(index) {
+                let what = match () {
+                    () if first.name == second.name => "name",
+                    () if first.identity.xy().0 == second.identity.xy().0 => "identity key",
+                    () if first.hybrid == second.hybrid => "hybrid key",
+                    () => continue,
+                };
+                return Err(FactsError::Shared { first: first.name.clone(), second: second.name.clone(), what });
+            }
+            if self.key.key() == &second.identity || self.key.shares().contains(&second.identity) {
+                return Err(FactsError::KeyReused { official: second.name.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Wire for QuorumFacts {
+    fn write(&self, out: &mut Writer) {
+        out.value(&self.key).list(&self.members);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self { key: input.value()?, members: input.list(usize::from(MAX_OFFICIALS), "officials")? })
+    }
+}
+
+/// Which TPM objects there are, and their public halves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MachineFacts {
+    /// The PCRs that the platform register approves.
+    pub platform: PcrSelection,
+    /// Where the NV indices stand.
+    pub handles: CustodyHandles,
+    /// The generation counter's value for as long as this generation lasts.
+    pub counter_first: u64,
+    /// The custody key T.
+    pub custody_key: Point,
+    /// The identity key, which signs offers.
+    pub identity_key: Point,
+}
+
+/// Everything public about one generation at one embassy; consistent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustodyFacts {
+    charter: CharterId,
+    embassy: EmbassyName,
+    generation: Generation,
+    unseal: QuorumFacts,
+    recovery: QuorumFacts,
+    amend: Threshold,
+    expiry_max_seconds: u32,
+    machine: MachineFacts,
+    custody: Custody,
+    slots: slot::Custody,
+}
+
+/// What [`CustodyFacts::new`] checks.
+#[derive(Clone, Debug)]
+pub struct CustodyFactsParts {
+    /// The network.
+    pub charter: CharterId,
+    /// The embassy.
+    pub embassy: EmbassyName,
+    /// The generation.
+    pub generation: Generation,
+    /// The unseal quorum.
+    pub unseal: QuorumFacts,
+    /// The recovery quorum.
+    pub recovery: QuorumFacts,
+    /// How many of the unseal quorum's officials amend.
+    pub amend: Threshold,
+    /// The longest an approval may be valid, in seconds.
+    pub expiry_max_seconds: u32,
+    /// The TPM's side.
+    pub machine: MachineFacts,
+}
+
+impl CustodyFacts {
+    /// Checks the facts against each other, and computes every policy and Name from them.
+    ///
+    /// # Errors
+    /// [`FactsError`] with the place at fault.
+    pub fn new(parts: CustodyFactsParts) -> Result<Self, FactsError> {
+        parts.unseal.check("unseal")?;
+        parts.recovery.check("recovery")?;
+        let (unseal_k, recovery_k) = (parts.unseal.key.threshold().k(), parts.recovery.key.threshold().k());
+        if recovery_k < unseal_k {
+            return Err(FactsError::RecoveryBelowUnseal { recovery: recovery_k, unseal: unseal_k });
+        }
+        if parts.expiry_max_seconds == 0 {
+            return Err(FactsError::Expiry);
+        }
+        let plan = CustodyPlan {
+            charter: parts.charter,
+            embassy: parts.embassy.clone(),
+            generation: parts.generation,
+            officials: parts.unseal.members.iter().map(|member| member.identity).collect(),
+            unseal: parts.unseal.key.threshold(),
+            amend: parts.amend,
+            platform: parts.machine.platform,
+            handles: parts.machine.handles,
+        };
+        let custody = plan.custody(parts.machine.counter_first)?;
+        let CustodyFactsParts { charter, embassy, generation, unseal, recovery, amend, expiry_max_seconds, machine } =
+            parts;
+        let quorum = |quorum: &QuorumFacts| {
+            SlotQuorum::new(quorum.key.threshold(), *quorum.key.key(), quorum.hybrid_keys())
+                .map_err(|error| FactsError::Slots { reason: error.to_string() })
+        };
+        let embassies = vec![(embassy.clone(), machine.custody_key)];
+        let slots = slot::Custody::new(charter, generation, quorum(&unseal)?, quorum(&recovery)?, embassies)
+            .map_err(|error| FactsError::Slots { reason: error.to_string() })?;
+        Ok(Self { charter, embassy, generation, unseal, recovery, amend, expiry_max_seconds, machine, custody, slots })
+    }
+
+    /// The network.
+    pub const fn charter(&self) -> CharterId {
+        self.charter
+    }
+
+    /// The embassy.
+    pub const fn embassy(&self) -> &EmbassyName {
+        &self.embassy
+    }
+
+    /// The generation.
+    pub const fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// The unseal quorum.
+    pub const fn unseal(&self) -> &QuorumFacts {
+        &self.unseal
+    }
+
+    /// The recovery quorum.
+    pub const fn recovery(&self) -> &QuorumFacts {
+        &self.recovery
+    }
+
+    /// The longest an approval may be valid, in seconds.
+    pub const fn expiry_max_seconds(&self) -> u32 {
+        self.expiry_max_seconds
+    }
+
+    /// The TPM's side.
+    pub const fn machine(&self) -> &MachineFacts {
+        &self.machine
+    }
+
+    /// Every TPM object with its policy, computed from these facts.
+    pub const fn custody(&self) -> &Custody {
+        &self.custody
+    }
+
+    /// The public keys that sealing and checking slots needs.
+    pub const fn slot_custody(&self) -> &slot::Custody {
+        &self.slots
+    }
+
+    /// T's Name, as every approval of a decapsulation binds it.
+    pub fn custody_key_name(&self) -> Name {
+        self.custody.custody_key.public.name(&self.machine.custody_key)
+    }
+}
+
+impl Wire for CustodyFacts {
+    fn write(&self, out: &mut Writer) {
+        out.value(&self.charter).value(&self.embassy).value(&self.generation);
+        out.value(&self.unseal).value(&self.recovery).value(&self.amend).u32(self.expiry_max_seconds);
+        let machine = &self.machine;
+        out.u16(u16::try_from(machine.platform.pcrs().count()).unwrap_or(u16::MAX));
+        for pcr in machine.platform.pcrs() {
+            out.u8(pcr);
+        }
+        for handle in [machine.handles.counter, machine.handles.register, machine.handles.charter_pin] {
+            out.u32(handle.get());
+        }
+        out.u64(machine.counter_first).value(&machine.custody_key).value(&machine.identity_key);
+    }
+
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        let invalid = |field, reason| WireError::Invalid { field, reason };
+        let (charter, embassy, generation) = (input.value()?, input.value()?, input.value()?);
+        let (unseal, recovery, amend) = (input.value()?, input.value()?, input.value()?);
+        let expiry_max_seconds = input.u32("longest expiry")?;
+        let count = usize::from(input.u16("platform PCRs")?);
+        let pcrs = input.raw(count.min(24), "platform PCRs")?;
+        let platform = PcrSelection::new(pcrs).map_err(|_| invalid("platform PCRs", "not a selection of PCRs"))?;
+        let mut handle = || NvHandle::new(input.u32("NV handle")?).map_err(|_| invalid("NV handle", "out of range"));
+        let handles = CustodyHandles { counter: handle()?, register: handle()?, charter_pin: handle()? };
+        let machine = MachineFacts {
+            platform,
+            handles,
+            counter_first: input.u64("generation counter")?,
+            custody_key: input.value()?,
+            identity_key: input.value()?,
+        };
+        Self::new(CustodyFactsParts {
+            charter,
+            embassy,
+            generation,
+            unseal,
+            recovery,
+            amend,
+            expiry_max_seconds,
+            machine,
+        })
+        .map_err(|_| invalid("custody facts", "they contradict each other"))
+    }
+}
+
+impl Document for CustodyFacts {
+    const LABEL: Label = Label::CUSTODY_FACTS;
+    // Two quorums of 32 officials with 1,249-byte hybrid keys.
+    const MAX_BYTES: usize = 128 * 1024;
+}

@@ -1,0 +1,346 @@
+//! The embassy's side of an opening: contributions are checked as they arrive, and at k give the one token that opens.
+//!
+//! Nobody who sends is trusted. Whatever is wrong with a contribution, it is refused and, where a signature proves who sent
+//! it, attributed; the gathering stands as it stood and goes on (protocol.md §10.4). The same code runs for whoever combines,
+//! the embassy in a lease or the recipient in a release.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::protocol::{
+    contribution::{CheckedOffer, Contribution, Halves},
+    dataset::DatasetSeed,
+    dataset_version::VerifiedVersion,
+    facts::CustodyFacts,
+    group::Point,
+    hash::Hash,
+    hybrid::HybridSecretKey,
+    ids::{DatasetName, OfficialName},
+    partial::{CombineError, Combiner, PartialError, PointsError, PreparedQuorum, Receipt},
+    quorum::{Position, QuorumError},
+    secret::SharedPoint,
+    slot::{self, Mismatch, OpenError, VerifiedSlot, W, WShare},
+    tpm::approval::{ApprovalError, TpmApproval},
+    wire::Document,
+};
+
+/// Why a contribution was refused. The ceremony goes on; the text says who can act.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// It answers another offer: an earlier attempt's, or another ceremony's.
+    #[error("this contribution answers another offer. Ask its sender to review the current one")]
+    OtherOffer,
+    /// The quorum has no such official.
+    #[error(transparent)]
+    NoSuchOfficial(#[from] QuorumError),
+    /// The named official did not sign it, so nobody is to blame.
+    #[error("this was not signed by {official}, in whose name it came; nobody is counted or blamed")]
+    NotSigned {
+        /// The official it claimed to be from.
+        official: OfficialName,
+    },
+    /// Another contribution of the same official is counted already.
+    #[error("{official} has contributed before, and counts once. Nothing to do")]
+    Repeated {
+        /// Who.
+        official: OfficialName,
+    },
+    /// k were there before.
+    #[error("{official} came late: {need} officials have contributed already. Nothing to do")]
+    Late {
+        /// Who.
+        official: OfficialName,
+        /// How many it took.
+        need: u8,
+    },
+    /// An approval is missing, for another command or official, expired beyond the maximum, or not signed by the identity key.
+    #[error("{official}'s approval {index} of {expected} will not do: {}", reason.as_ref().map_or_else(|| "it is missing".to_owned(), ToString::to_string))]
+    Approval {
+        /// Who.
+        official: OfficialName,
+        /// Which, from 1.
+        index: usize,
+        /// How many there must be.
+        expected: usize,
+        /// What is wrong; `None` where it is missing or there are too many.
+        reason: Option<ApprovalError>,
+    },
+    /// The sealed part does not open under the ceremony key, or does not read.
+    #[error("what {official} encrypted to the ceremony key does not open. Ask {official} to contribute again")]
+    Sealed {
+        /// Who.
+        official: OfficialName,
+    },
+    /// A share of w is not the one that was sealed to this official.
+    #[error("{official} sent a wrong share for {dataset}. Ask again, or go on with another official")]
+    Share {
+        /// Who.
+        official: OfficialName,
+        /// Which dataset.
+        dataset: DatasetName,
+    },
+    /// A partial decapsulation is wrong.
+    #[error("{official} sent a wrong partial decapsulation: {reason}")]
+    Partial {
+        /// Who.
+        official: OfficialName,
+        /// What is wrong.
+        reason: PartialError,
+    },
+}
+
+impl Refusal {
+    /// The official who provably sent something wrong; `None` where nobody did or nobody can be blamed.
+    pub const fn culprit(&self) -> Option<&OfficialName> {
+        match self {
+            Self::Approval { official, .. }
+            | Self::Sealed { official }
+            | Self::Share { official, .. }
+            | Self::Partial { official, .. } => Some(official),
+            Self::OtherOffer
+            | Self::NoSuchOfficial(_)
+            | Self::NotSigned { .. }
+            | Self::Repeated { .. }
+            | Self::Late { .. } => None,
+        }
+    }
+}
+
+/// Why nothing opens yet, or ever with these contributions.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotQuorate {
+    /// Fewer than k.
+    #[error("{have} of {need} officials have contributed. Any {} of these can still: {}", need.saturating_sub(*have), names(missing))]
+    NotEnough {
+        /// Officials counted.
+        have: u8,
+        /// How many it takes.
+        need: u8,
+        /// Who has not.
+        missing: Vec<OfficialName>,
+    },
+    /// The accepted parts do not combine though each was checked.
+    #[error("the contributions do not combine though each was checked: distrust this machine ({reason})")]
+    Unsound {
+        /// What failed.
+        reason: CombineError,
+    },
+    /// The shares of w do not combine.
+    #[error("the shares of w do not combine though each was checked ({reason})")]
+    Shares {
+        /// What failed.
+        reason: slot::CombineError,
+    },
+}
+
+fn names(officials: &[OfficialName]) -> String {
+    officials.iter().map(OfficialName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// Contributions to one offer.
+#[derive(Debug)]
+pub struct Gathering {
+    checked: CheckedOffer,
+    members: Vec<(OfficialName, Point)>,
+    combiner: Combiner,
+    accepted: BTreeMap<Position, (Hash, Vec<TpmApproval>)>,
+    shares: Vec<Vec<WShare>>,
+    culprits: BTreeSet<OfficialName>,
+}
+
+impl Gathering {
+    /// Opens a gathering for an offer that passed the same checks the officials make.
+    ///
+    /// # Errors
+    /// [`PointsError`], which a [`CheckedOffer`] has excluded.
+    pub fn new(checked: CheckedOffer, facts: &CustodyFacts, quorum: &PreparedQuorum) -> Result<Self, PointsError> {
+        let combiner = Combiner::new(quorum, *checked.hash(), &checked.points())?;
+        let members = facts.unseal().members.iter().map(|member| (member.name.clone(), member.identity)).collect();
+        let shares = checked.slots().iter().map(|_| Vec::new()).collect();
+        Ok(Self { checked, members, combiner, accepted: BTreeMap::new(), shares, culprits: BTreeSet::new() })
+    }
+
+    /// The offer that is contributed to.
+    pub const fn checked(&self) -> &CheckedOffer {
+        &self.checked
+    }
+
+    /// Checks a contribution and counts it.
+    ///
+    /// # Errors
+    /// [`Refusal`]; it changes nothing, but that a culprit is remembered.
+    pub fn receive(&mut self, contribution: &Contribution, key: &HybridSecretKey) -> Result<Receipt, Refusal> {
+        let outcome = self.check_and_count(contribution, key);
+        if let Err(refusal) = &outcome {
+            self.culprits.extend(refusal.culprit().cloned());
+        }
+        outcome
+    }
+
+    fn check_and_count(&mut self, contribution: &Contribution, key: &HybridSecretKey) -> Result<Receipt, Refusal> {
+        if contribution.offer() != self.checked.hash() {
+            return Err(Refusal::OtherOffer);
+        }
+        let position = contribution.position();
+        let n = u8::try_from(self.members.len()).unwrap_or(u8::MAX);
+        let (official, identity) = self
+            .members
+            .get(position.index())
+            .cloned()
+            .ok_or(QuorumError::NoSuchOfficial { position: position.get(), n })?;
+        // From here on, what is wrong is the named official's doing.
+        if !contribution.is_signed_by(&identity) {
+            return Err(Refusal::NotSigned { official });
+        }
+        let digest = Hash::of_bytes(&contribution.encode());
+        if let Some((earlier, _)) = self.accepted.get(&position) {
+            return if *earlier == digest { Ok(Receipt::AlreadyAccepted) } else { Err(Refusal::Repeated { official }) };
+        }
+
+        self.check_approvals(contribution, &official, &identity)?;
+        let halves = Halves::open(contribution, self.shares.len(), key)
+            .filter(|halves| halves.partial.position() == position)
+            .ok_or_else(|| Refusal::Sealed { official: official.clone() })?;
+        let mut shares = Vec::with_capacity(halves.shares.len());
+        for (slot, bytes) in self.checked.slots().iter().zip(&halves.shares) {
+            let share = slot.take_share(position, bytes).map_err(|_| Refusal::Share {
+                official: official.clone(),
+                dataset: slot.context().dataset().dataset.clone(),
+            })?;
+            shares.push(share);
+        }
+        let receipt = self.combiner.receive(halves.partial).map_err(|reason| match reason {
+            PartialError::Late { need, .. } => Refusal::Late { official: official.clone(), need },
+            reason => Refusal::Partial { official: official.clone(), reason },
+        })?;
+        self.accepted.insert(position, (digest, contribution.approvals().to_vec()));
+        self.shares.iter_mut().zip(shares).for_each(|(of_slot, share)| of_slot.push(share));
+        Ok(receipt)
+    }
+
+    fn check_approvals(
+        &self,
+        contribution: &Contribution,
+        official: &OfficialName,
+        identity: &Point,
+    ) -> Result<(), Refusal> {
+        let expected = self.checked.requests().len();
+        let refusal = |index: usize, reason| Refusal::Approval {
+            official: official.clone(),
+            index: index.saturating_add(1),
+            expected,
+            reason,
+        };
+        let found = contribution.approvals().len();
+        if found != expected {
+            return Err(refusal(found.min(expected), None));
+        }
+        for (index, (approval, request)) in contribution.approvals().iter().zip(self.checked.requests()).enumerate() {
+            if approval.position() != contribution.position() {
+                let position = approval.position();
+                return Err(refusal(index, Some(ApprovalError::Signature { position })));
+            }
+            approval
+                .verify(request, identity, self.checked.expiry_max_seconds())
+                .map_err(|reason| refusal(index, Some(reason)))?;
+        }
+        Ok(())
+    }
+
+    /// Every official who provably sent something wrong, also where something right came later.
+    pub fn culprits(&self) -> impl Iterator<Item = &OfficialName> {
+        self.culprits.iter()
+    }
+
+    /// Who has contributed, in order of position.
+    pub fn contributors(&self) -> impl Iterator<Item = &OfficialName> {
+        self.accepted.keys().filter_map(|position| self.members.get(position.index())).map(|(name, _)| name)
+    }
+
+    /// Combines, once k are there. The gathering itself stays, so a TPM that fails meanwhile loses nothing.
+    ///
+    /// # Errors
+    /// [`NotQuorate::NotEnough`] before k.
+    pub fn quorate(&self) -> Result<Quorate, NotQuorate> {
+        let points = self.combiner.combine().map_err(|reason| match reason {
+            CombineError::NotEnough { have, need, missing } => NotQuorate::NotEnough {
+                have,
+                need,
+                missing: missing
+                    .iter()
+                    .filter_map(|position| self.members.get(position.index()))
+                    .map(|(name, _)| name.clone())
+                    .collect(),
+            },
+            reason => NotQuorate::Unsound { reason },
+        })?;
+        let mut openings = Vec::with_capacity(points.len());
+        for (index, (z_y, (slot, shares))) in
+            points.into_iter().zip(self.checked.slots().iter().zip(&self.shares)).enumerate()
+        {
+            let w = slot.combine_shares(shares).map_err(|reason| NotQuorate::Shares { reason })?;
+            let approvals = self.accepted.values().filter_map(|(_, approvals)| approvals.get(index).cloned()).collect();
+            openings.push(QuorateOpening { slot: slot.clone(), approvals, z_y, w });
+        }
+        Ok(Quorate { openings })
+    }
+}
+
+/// The token that k officials agreed: what the TPM's policy takes, and the quorum's half of each slot.
+#[derive(Debug)]
+pub struct Quorate {
+    openings: Vec<QuorateOpening>,
+}
+
+impl Quorate {
+    /// One per dataset, in the statement's order; each is spent by opening.
+    pub fn into_openings(self) -> Vec<QuorateOpening> {
+        self.openings
+    }
+}
+
+/// The quorum's half of one slot. Wiped when dropped.
+#[derive(Debug)]
+pub struct QuorateOpening {
+    slot: VerifiedSlot,
+    approvals: Vec<TpmApproval>,
+    z_y: SharedPoint,
+    w: W,
+}
+
+/// Why a slot did not open though the quorum agreed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpeningError {
+    /// The halves do not open the slot.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The seed does not give every slot of the version again.
+    #[error(transparent)]
+    Mismatch(#[from] Box<Mismatch>),
+}
+
+impl QuorateOpening {
+    /// The slot.
+    pub const fn slot(&self) -> &VerifiedSlot {
+        &self.slot
+    }
+
+    /// Exactly k approvals for the TPM's one command.
+    pub fn approvals(&self) -> &[TpmApproval] {
+        &self.approvals
+    }
+
+    /// Opens the slot with the TPM's half, derives every slot of the version again and compares (protocol.md §6).
+    ///
+    /// # Errors
+    /// [`OpeningError`]: the halves are wrong, or the data owner sealed something else in another slot.
+    pub fn open(self, z_t: &SharedPoint, version: &VerifiedVersion) -> Result<DatasetSeed, OpeningError> {
+        let opened = self.slot.open(&self.z_y, Some(z_t), &self.w)?;
+        Ok(version.compare(opened)?)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,508 @@
+//! An opening from offer to seed without a TPM: every kind of bad contribution, and the ceremony that goes on after it.
+
+use super::*;
+use crate::protocol::{
+    contribution::{ContributeError, OfferRefusal, Official},
+    dataset_version::{CharteredDataset, UnsignedVersion},
+    facts::{CustodyFactsParts, FactsError, MachineFacts, OfficialFacts, QuorumFacts},
+    hybrid::HybridSecretKey,
+    ids::{CharterId, DatasetVersion, EmbassyName, Generation, OwnerName},
+    offer::{DatasetAt, Offer, OfferError, Opening, Purpose, SignedOffer, Statement},
+    quorum::Threshold,
+    quorum_key::tests::dealt,
+    secret::SecretScalar,
+    slot::{SealedFor, SeenPoints},
+    tpm::{
+        approval::{Expiry, TpmNonce},
+        custody::CustodyHandles,
+        nv::NvHandle,
+        pcr::PcrSelection,
+    },
+};
+use p256::ecdsa::SigningKey;
+use rand_core::{OsRng, RngCore};
+
+struct Person {
+    position: Position,
+    identity: SigningKey,
+    hybrid: HybridSecretKey,
+    share: SecretScalar,
+}
+
+struct World {
+    people: Vec<Person>,
+    facts: CustodyFacts,
+    parts: CustodyFactsParts,
+    embassy: SigningKey,
+    custody_key: SecretScalar,
+    owner: SigningKey,
+    versions: Vec<VerifiedVersion>,
+    seeds: Vec<DatasetSeed>,
+    quorum: PreparedQuorum,
+    key: HybridSecretKey,
+}
+
+fn public(key: &SigningKey) -> Point {
+    Point::decode(key.verifying_key().to_encoded_point(true).as_bytes()).unwrap()
+}
+
+fn world(datasets: &[&str]) -> World {
+    let threshold = Threshold::new(3, 5).unwrap();
+    let (key, shares) = dealt(threshold);
+    let (recovery, _) = dealt(Threshold::new(4, 5).unwrap());
+    let people: Vec<Person> = threshold
+        .positions()
+        .zip(shares)
+        .map(|(position, share)| Person {
+            position,
+            identity: SigningKey::random(&mut OsRng),
+            hybrid: HybridSecretKey::random(&mut OsRng),
+            share,
+        })
+        .collect();
+    let members: Vec<OfficialFacts> = people
+        .iter()
+        .zip(["anna", "boris", "clara", "david", "eva"])
+        .map(|(person, name)| OfficialFacts {
+            name: OfficialName::new(name).unwrap(),
+            identity: public(&person.identity),
+            hybrid: person.hybrid.public().clone(),
+        })
+        .collect();
+    let embassy = SigningKey::random(&mut OsRng);
+    let custody_key = SecretScalar::random(&mut OsRng);
+    let handle = |at| NvHandle::new(at).unwrap();
+    let parts = CustodyFactsParts {
+        charter: CharterId(Hash([1; 32])),
+        embassy: EmbassyName::new("luxembourg").unwrap(),
+        generation: Generation::FIRST,
+        unseal: QuorumFacts { key: key.clone(), members: members.clone() },
+        recovery: QuorumFacts { key: recovery, members },
+        amend: threshold,
+        expiry_max_seconds: 600,
+        machine: MachineFacts {
+            platform: PcrSelection::new(&[0, 4, 7]).unwrap(),
+            handles: CustodyHandles {
+                counter: handle(0x0180_0010),
+                register: handle(0x0180_0011),
+                charter_pin: handle(0x0180_0012),
+            },
+            counter_first: 1,
+            custody_key: Point::mul_generator(custody_key.expose()),
+            identity_key: public(&embassy),
+        },
+    };
+    let facts = CustodyFacts::new(parts.clone()).unwrap();
+    let owner = SigningKey::random(&mut OsRng);
+    let owner_name = OwnerName::new("land-board").unwrap();
+    let custody = facts.slot_custody();
+    let (mut versions, mut seeds) = (Vec::new(), Vec::new());
+    for name in datasets {
+        let dataset = DatasetName::new(name).unwrap();
+        let seed = DatasetSeed::random(&mut OsRng);
+        let unsigned =
+            UnsignedVersion::create(&seed, owner_name.clone(), dataset.clone(), DatasetVersion::FIRST, custody)
+                .unwrap();
+        let chartered = CharteredDataset {
+            charter: facts.charter(),
+            owner: owner_name.clone(),
+            owner_key: *owner.verifying_key(),
+            dataset,
+        };
+        let signed = unsigned.sign(&owner).unwrap().verify_signature(&chartered).unwrap();
+        versions.push(signed.verify_slots(custody).unwrap());
+        seeds.push(seed);
+    }
+    let quorum = PreparedQuorum::new(&key);
+    let ceremony = HybridSecretKey::random(&mut OsRng);
+    World { people, facts, parts, embassy, custody_key, owner, versions, seeds, quorum, key: ceremony }
+}
+
+impl World {
+    fn statement(&self, at: &[usize]) -> Statement {
+        let datasets = at
+            .iter()
+            .map(|index| self.versions[*index].description())
+            .map(|description| DatasetAt { dataset: description.dataset.clone(), version: description.version });
+        Statement::new(
+            self.facts.charter(),
+            self.facts.embassy().clone(),
+            self.facts.generation(),
+            Purpose::new("a test of the opening").unwrap(),
+            datasets.collect(),
+        )
+        .unwrap()
+    }
+
+    /// An offer for `named` datasets, showing the slots of `shown`.
+    fn offer_showing(&self, named: &[usize], shown: &[usize]) -> SignedOffer {
+        let here = SealedFor::Embassy(self.facts.embassy().clone());
+        let openings = shown.iter().map(|index| {
+            let mut nonce = [0; 32];
+            OsRng.fill_bytes(&mut nonce);
+            Opening {
+                slot: self.versions[*index].slot(&here).unwrap().id(),
+                nonce: TpmNonce::from_bytes(&nonce).unwrap(),
+            }
+        });
+        let openings = openings.collect();
+        let offer = Offer::new(self.statement(named), 1, self.key.public().clone(), openings).unwrap();
+        SignedOffer::sign(offer, &self.embassy).unwrap()
+    }
+
+    fn offer(&self) -> SignedOffer {
+        let all: Vec<usize> = (0..self.versions.len()).collect();
+        self.offer_showing(&all, &all)
+    }
+
+    fn check(&self, offer: &SignedOffer) -> Result<CheckedOffer, OfferRefusal> {
+        CheckedOffer::check(offer, &self.facts, &self.versions, &mut SeenPoints::new())
+    }
+
+    fn gathering(&self, offer: &SignedOffer) -> Gathering {
+        Gathering::new(self.check(offer).unwrap(), &self.facts, &self.quorum).unwrap()
+    }
+
+    fn official<'a>(&self, person: &'a Person) -> Official<'a> {
+        let Person { position, identity, hybrid, share } = person;
+        Official { position: *position, identity, hybrid, share }
+    }
+
+    fn contribution(&self, place: usize, offer: &SignedOffer) -> Contribution {
+        let official = self.official(&self.people[place]);
+        self.check(offer).unwrap().contribute(&self.facts, &official, 600, &mut OsRng).unwrap()
+    }
+
+    fn halves(&self, place: usize, offer: &SignedOffer) -> Halves {
+        let contribution = self.contribution(place, offer);
+        Halves::open(&contribution, self.versions.len(), &self.key).unwrap()
+    }
+
+    /// Seals other halves into an official's contribution and has the official sign it.
+    fn resealed(&self, place: usize, offer: &SignedOffer, halves: &Halves) -> Contribution {
+        let person = &self.people[place];
+        let hash = *self.check(offer).unwrap().hash();
+        let sealed = halves.seal(self.key.public(), &hash, person.position, &mut OsRng).unwrap();
+        let approvals = self.contribution(place, offer).approvals().to_vec();
+        Contribution::sign(person.position, hash, approvals, sealed, &person.identity).unwrap()
+    }
+
+    fn resigned(&self, place: usize, offer: &SignedOffer, approvals: Vec<TpmApproval>) -> Contribution {
+        let person = &self.people[place];
+        let halves = self.halves(place, offer);
+        let hash = *self.check(offer).unwrap().hash();
+        let sealed = halves.seal(self.key.public(), &hash, person.position, &mut OsRng).unwrap();
+        Contribution::sign(person.position, hash, approvals, sealed, &person.identity).unwrap()
+    }
+
+    /// What the TPM and the combiner do at k.
+    fn open(&self, gathering: &Gathering) -> Vec<DatasetSeed> {
+        let openings = gathering.quorate().unwrap().into_openings();
+        assert_eq!(openings.len(), self.versions.len());
+        openings
+            .into_iter()
+            .zip(&self.versions)
+            .map(|(opening, version)| {
+                assert_eq!(opening.approvals().len(), 3);
+                let mut z_t = opening.slot().point().mul(self.custody_key.expose());
+                opening.open(&SharedPoint::take(&mut z_t), version).unwrap()
+            })
+            .collect()
+    }
+
+    /// Refuses `bad`, then ends well with three others.
+    fn refused_and_goes_on(&self, offer: &SignedOffer, bad: &Contribution, others: [usize; 3]) -> Refusal {
+        let mut gathering = self.gathering(offer);
+        let refusal = gathering.receive(bad, &self.key).unwrap_err();
+        let blamed: Vec<OfficialName> = gathering.culprits().cloned().collect();
+        assert_eq!(blamed, refusal.culprit().cloned().into_iter().collect::<Vec<_>>());
+        for place in others {
+            gathering.receive(&self.contribution(place, offer), &self.key).unwrap();
+        }
+        assert_eq!(self.open(&gathering)[0].expose(), self.seeds[0].expose());
+        refusal
+    }
+}
+
+#[test]
+fn any_three_of_five_open_two_datasets_in_any_order() {
+    let world = world(&["land", "police"]);
+    let offer = world.offer();
+    for trio in [[0, 1, 2], [4, 2, 0], [3, 4, 1]] {
+        let mut gathering = world.gathering(&offer);
+        for (have, place) in trio.into_iter().enumerate() {
+            let NotQuorate::NotEnough { have: counted, need: 3, missing } = gathering.quorate().unwrap_err() else {
+                panic!("quorate too early");
+            };
+            assert_eq!((usize::from(counted), missing.len()), (have, 5 - have));
+            gathering.receive(&world.contribution(place, &offer), &world.key).unwrap();
+        }
+        assert_eq!(gathering.contributors().count(), 3);
+        // Twice: a TPM that fails at the first attempt loses nothing.
+        for _ in 0..2 {
+            let seeds = world.open(&gathering);
+            for (seed, expected) in seeds.iter().zip(&world.seeds) {
+                assert_eq!(seed.expose(), expected.expose());
+            }
+        }
+    }
+}
+
+#[test]
+fn a_contribution_travels_and_every_change_on_the_way_is_refused_without_blame() {
+    let world = world(&["land"]);
+    let offer = world.offer();
+    let good = world.contribution(0, &offer);
+    let bytes = good.encode();
+    assert_eq!(Contribution::decode(&bytes).unwrap(), good);
+    let mut gathering = world.gathering(&offer);
+    for at in 0..bytes.len() {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        let Ok(changed) = Contribution::decode(&changed) else { continue };
+        let refusal = gathering.receive(&changed, &world.key).unwrap_err();
+        assert_eq!(refusal.culprit(), None, "byte {at}: {refusal}");
+    }
+    assert_eq!(gathering.culprits().count(), 0);
+    gathering.receive(&good, &world.key).unwrap();
+}
+
+#[test]
+fn an_offer_travels_and_every_change_on_the_way_is_refused() {
+    let world = world(&["land"]);
+    let offer = world.offer();
+    let bytes = offer.encode();
+    assert_eq!(SignedOffer::decode(&bytes).unwrap(), offer);
+    // The hybrid key in the middle is hashed like the rest: a sample of it is enough.
+    for at in (0..bytes.len()).filter(|at| *at < 200 || *at > bytes.len() - 150 || at % 97 == 0) {
+        let mut changed = bytes.clone();
+        changed[at] ^= 1 << (at % 8);
+        let Ok(changed) = SignedOffer::decode(&changed) else { continue };
+        assert!(matches!(world.check(&changed), Err(OfferRefusal::Offer(OfferError::Signature { .. }))), "byte {at}");
+    }
+}
+
+#[test]
+fn repeats_are_idempotent_and_nobody_counts_twice_or_late() {
+    let world = world(&["land"]);
+    let offer = world.offer();
+    let mut gathering = world.gathering(&offer);
+    let first = world.contribution(0, &offer);
+    assert_eq!(gathering.receive(&first, &world.key), Ok(Receipt::Accepted { have: 1, need: 3 }));
+    assert_eq!(gathering.receive(&first, &world.key), Ok(Receipt::AlreadyAccepted));
+    // The same official anew: fresh randomness, other bytes.
+    let again = gathering.receive(&world.contribution(0, &offer), &world.key).unwrap_err();
+    assert!(matches!(again, Refusal::Repeated { .. }), "{again}");
+    for place in [1, 2] {
+        gathering.receive(&world.contribution(place, &offer), &world.key).unwrap();
+    }
+    let late = gathering.receive(&world.contribution(3, &offer), &world.key).unwrap_err();
+    assert!(matches!(late, Refusal::Late { need: 3, .. }), "{late}");
+    assert_eq!(gathering.culprits().count(), 0);
+    assert_eq!(world.open(&gathering)[0].expose(), world.seeds[0].expose());
+}
+
+#[test]
+fn an_answer_to_another_offer_is_not_counted() {
+    let world = world(&["land"]);
+    let (offer, later) = (world.offer(), world.offer());
+    let refusal = world.refused_and_goes_on(&later, &world.contribution(0, &offer), [0, 1, 2]);
+    assert_eq!(refusal, Refusal::OtherOffer);
+}
+
+#[test]
+fn one_official_cannot_speak_for_another() {
+    let world = world(&["land"]);
+    let offer = world.offer();
+    let own = world.contribution(0, &offer);
+    let hash = *own.offer();
+    let halves = world.halves(0, &offer);
+    let (victim, forger) = (&world.people[1], &world.people[0]);
+    let sealed = halves.seal(world.key.public(), &hash, victim.position, &mut OsRng).unwrap();
+    let forged = Contribution::sign(victim.position, hash, own.approvals().to_vec(), sealed, &forger.identity).unwrap();
+    let refusal = world.refused_and_goes_on(&offer, &forged, [0, 1, 2]);
+    assert!(matches!(refusal, Refusal::NotSigned { .. }), "{refusal}");
+    // A place outside the quorum.
+    let nobody = Position::new(6).unwrap();
+    let stranger = Contribution::sign(nobody, hash, vec![], vec![], &forger.identity).unwrap();
+    let refusal = world.refused_and_goes_on(&offer, &stranger, [0, 1, 2]);
+    assert!(matches!(refusal, Refusal::NoSuchOfficial(_)), "{refusal}");
+}
+
+#[test]
+fn approvals_that_the_tpm_would_refuse_are_refused_by_name() {
+    let world = world(&["land", "police"]);
+    let offer = world.offer();
+    let checked = world.check(&offer).unwrap();
+    let own = world.contribution(0, &offer).approvals().to_vec();
+    let person = &world.people[0];
+    let another = world.contribution(1, &offer).approvals().to_vec();
+    let too_long = Expiry::new(601, 1000).unwrap();
+    let long: Vec<TpmApproval> = checked
+        .requests()
+        .iter()
+        .map(|request| request.sign(person.position, too_long, &person.identity).unwrap())
+        .collect();
+    let swapped: Vec<TpmApproval> = own.iter().rev().cloned().collect();
+    let other_offer = world.contribution(0, &world.offer()).approvals().to_vec();
+    for (story, approvals) in [
+        ("none", vec![]),
+        ("one missing", own[..1].to_vec()),
+        ("one too many", [&own[..], &own[..1]].concat()),
+        ("of another official", another),
+        ("valid for too long", long),
+        ("for each other's points", swapped),
+        ("for another offer's sessions", other_offer),
+    ] {
+        let bad = world.resigned(0, &offer, approvals);
+        let refusal = world.refused_and_goes_on(&offer, &bad, [0, 2, 3]);
+        assert!(matches!(refusal, Refusal::Approval { .. }), "{story}: {refusal}");
+        assert_eq!(refusal.culprit().unwrap().as_str(), "anna", "{story}");
+    }
+}
+
+#[test]
+fn halves_that_would_spoil_the_opening_are_refused_by_name() {
+    let world = world(&["land", "police"]);
+    let offer = world.offer();
+    let hash = *world.check(&offer).unwrap().hash();
+    let person = &world.people[0];
+    let approvals = world.contribution(0, &offer).approvals().to_vec();
+
+    // Sealed to another key, and no ciphertext at all.
+    let elsewhere = HybridSecretKey::random(&mut OsRng);
+    for sealed in [
+        world.halves(0, &offer).seal(elsewhere.public(), &hash, person.position, &mut OsRng).unwrap(),
+        vec![],
+        vec![0; 64],
+    ] {
+        let bad = Contribution::sign(person.position, hash, approvals.clone(), sealed, &person.identity).unwrap();
+        let refusal = world.refused_and_goes_on(&offer, &bad, [1, 2, 3]);
+        assert!(matches!(refusal, Refusal::Sealed { .. }), "{refusal}");
+    }
+
+    // Shares of w for each other's dataset, one too few, and none that is right.
+    let mut swapped = world.halves(0, &offer);
+    swapped.shares.reverse();
+    let mut random = world.halves(0, &offer);
+    random.shares[1] = crate::protocol::secret::Secret::random(&mut OsRng);
+    for halves in [swapped, random] {
+        let refusal = world.refused_and_goes_on(&offer, &world.resealed(0, &offer, &halves), [1, 2, 3]);
+        assert!(matches!(refusal, Refusal::Share { .. }), "{refusal}");
+    }
+    let mut few = world.halves(0, &offer);
+    few.shares.pop();
+    let refusal = world.refused_and_goes_on(&offer, &world.resealed(0, &offer, &few), [1, 2, 3]);
+    assert!(matches!(refusal, Refusal::Sealed { .. }), "{refusal}");
+
+    // Another official's partial, with the right shares.
+    let mut stolen = world.halves(0, &offer);
+    stolen.partial = world.halves(1, &offer).partial;
+    let refusal = world.refused_and_goes_on(&offer, &world.resealed(0, &offer, &stolen), [1, 2, 3]);
+    assert!(matches!(refusal, Refusal::Sealed { .. }), "{refusal}");
+
+    // A partial for another offer.
+    let mut old = world.halves(0, &offer);
+    old.partial = world.halves(0, &world.offer()).partial;
+    let refusal = world.refused_and_goes_on(&offer, &world.resealed(0, &offer, &old), [1, 2, 3]);
+    assert!(matches!(refusal, Refusal::Partial { reason: PartialError::BadProof { .. }, .. }), "{refusal}");
+    assert_eq!(refusal.culprit().unwrap().as_str(), "anna");
+}
+
+#[test]
+fn an_official_refuses_an_offer_that_is_not_what_home_and_owner_signed() {
+    let world = world(&["land", "police"]);
+    let here = |generation, embassy: &str, charter| {
+        let statement = Statement::new(
+            charter,
+            EmbassyName::new(embassy).unwrap(),
+            generation,
+            Purpose::new("a test").unwrap(),
+            world.statement(&[0]).datasets().to_vec(),
+        );
+        let honest = world.offer_showing(&[0], &[0]);
+        let openings = honest.unverified().openings().to_vec();
+        let offer = Offer::new(statement.unwrap(), 1, world.key.public().clone(), openings).unwrap();
+        SignedOffer::sign(offer, &world.embassy).unwrap()
+    };
+    let (charter, first) = (world.facts.charter(), Generation::FIRST);
+    for (what, offer) in [
+        ("charter", here(first, "luxembourg", CharterId(Hash([9; 32])))),
+        ("embassy", here(first, "elsewhere", charter)),
+        ("generation", here(first.next().unwrap(), "luxembourg", charter)),
+    ] {
+        assert_eq!(world.check(&offer).unwrap_err(), OfferRefusal::Another { what });
+    }
+
+    // One dataset's slot under another's name.
+    let hidden = world.offer_showing(&[0], &[1]);
+    assert!(matches!(world.check(&hidden), Err(OfferRefusal::OtherSlot { .. })));
+    // Signed by somebody else.
+    let forged = SignedOffer::sign(world.offer().unverified().clone(), &world.owner).unwrap();
+    assert!(matches!(world.check(&forged), Err(OfferRefusal::Offer(OfferError::Signature { .. }))));
+    // No record at hand.
+    let none = CheckedOffer::check(&world.offer(), &world.facts, &world.versions[..1], &mut SeenPoints::new());
+    assert!(matches!(none, Err(OfferRefusal::NoRecord { .. })));
+}
+
+#[test]
+fn an_official_with_the_wrong_keys_sends_nothing() {
+    let world = world(&["land"]);
+    let checked = world.check(&world.offer()).unwrap();
+    let mut official = world.official(&world.people[0]);
+    official.share = &world.people[1].share;
+    assert!(matches!(
+        checked.contribute(&world.facts, &official, 600, &mut OsRng),
+        Err(ContributeError::Decapsulate(_))
+    ));
+    let mut official = world.official(&world.people[0]);
+    official.hybrid = &world.people[1].hybrid;
+    assert!(matches!(checked.contribute(&world.facts, &official, 600, &mut OsRng), Err(ContributeError::Share { .. })));
+    let official = world.official(&world.people[0]);
+    for expiry in [0, 601] {
+        assert!(matches!(
+            checked.contribute(&world.facts, &official, expiry, &mut OsRng),
+            Err(ContributeError::Approval(_))
+        ));
+    }
+}
+
+#[test]
+fn facts_that_contradict_themselves_are_refused() {
+    let world = world(&["land"]);
+    let facts = CustodyFacts::decode(&world.facts.encode()).unwrap();
+    assert_eq!(facts, world.facts);
+    let refused = |change: &dyn Fn(&mut CustodyFactsParts)| {
+        let mut parts = world.parts.clone();
+        change(&mut parts);
+        CustodyFacts::new(parts).unwrap_err()
+    };
+    let shared = |what: &'static str, error: FactsError| {
+        assert!(matches!(&error, FactsError::Shared { what: found, .. } if *found == what), "{error}");
+    };
+    shared("name", refused(&|parts| parts.unseal.members[1].name = parts.unseal.members[0].name.clone()));
+    shared("identity key", refused(&|parts| parts.unseal.members[4].identity = parts.unseal.members[0].identity));
+    shared("hybrid key", refused(&|parts| parts.recovery.members[1].hybrid = parts.recovery.members[0].hybrid.clone()));
+    let error = refused(&|parts| drop(parts.unseal.members.pop()));
+    assert!(matches!(error, FactsError::Members { found: 4, n: 5, .. }), "{error}");
+    let error = refused(&|parts| parts.unseal.members[2].identity = parts.unseal.key.shares()[3]);
+    assert!(matches!(error, FactsError::KeyReused { .. }), "{error}");
+    let error = refused(&|parts| parts.expiry_max_seconds = 0);
+    assert!(matches!(error, FactsError::Expiry), "{error}");
+    let error = refused(&|parts| std::mem::swap(&mut parts.unseal, &mut parts.recovery));
+    assert!(matches!(error, FactsError::RecoveryBelowUnseal { recovery: 3, unseal: 4 }), "{error}");
+    let error = refused(&|parts| parts.amend = Threshold::new(2, 3).unwrap());
+    assert!(matches!(error, FactsError::Ladder(_)), "{error}");
+    let error = refused(&|parts| parts.recovery.key = parts.unseal.key.clone());
+    assert!(matches!(error, FactsError::Slots { .. }), "{error}");
+    let error = refused(&|parts| parts.machine.custody_key = *parts.unseal.key.key());
+    assert!(matches!(error, FactsError::Slots { .. }), "{error}");
+}
+
+#[test]
+fn a_purpose_shows_what_was_signed() {
+    for bad in ["", "  ", "a\nb", "to \u{202e}nepo", "\u{200b}", &"x".repeat(601)] {
+        assert_eq!(Purpose::new(bad), Err(OfferError::Purpose), "{bad:?}");
+    }
+    assert!(Purpose::new("Õiguskord jätkub: kinnistusraamat.").is_ok());
+}
