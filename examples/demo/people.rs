@@ -1,0 +1,173 @@
+//! The people of the home country: each has a directory of their own and keeps their own secrets.
+//!
+//! In this demonstration all of them live in one process, so that you can watch. Each official's secrets are in that
+//! official's value alone; nothing but the documents of `chancery::protocol` passes between them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use chancery::protocol::{
+    contribution::{CheckedOffer, Contribution, Official},
+    dataset_version::{CharteredDataset, DatasetVersionRecord, VerifiedVersion},
+    facts::{CustodyFacts, OfficialFacts},
+    group::Point,
+    hybrid::HybridSecretKey,
+    ids::{DatasetName, OfficialName, OwnerName},
+    offer::SignedOffer,
+    quorum::Position,
+    secret::SecretScalar,
+    slot::SeenPoints,
+    tpm::approval::{ApprovalRequest, Expiry, TpmApproval},
+};
+use p256::ecdsa::SigningKey;
+use rand_core::OsRng;
+
+use crate::genesis::Shares;
+
+/// Ten minutes: the longest an approval is good for in this charter.
+pub const EXPIRY_MAX_SECONDS: u32 = 600;
+
+/// A directory that belongs to one role.
+pub struct Room(PathBuf);
+
+impl Room {
+    pub fn new(under: &Path, name: &str) -> anyhow::Result<Self> {
+        let path = under.join(name);
+        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let path = self.path(name);
+        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    pub fn read(&self, name: &str) -> anyhow::Result<Vec<u8>> {
+        let path = self.path(name);
+        std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
+    }
+}
+
+/// One official.
+pub struct Person {
+    pub name: OfficialName,
+    pub position: Position,
+    pub identity: SigningKey,
+    pub hybrid: HybridSecretKey,
+    pub static_key: SecretScalar,
+    pub unseal: Option<Shares>,
+    pub recovery: Option<Shares>,
+    pub room: Room,
+    seen: SeenPoints,
+}
+
+impl Person {
+    pub fn new(under: &Path, name: &str, position: Position) -> anyhow::Result<Self> {
+        Ok(Self {
+            name: OfficialName::new(name)?,
+            position,
+            identity: SigningKey::random(&mut OsRng),
+            hybrid: HybridSecretKey::random(&mut OsRng),
+            static_key: SecretScalar::random(&mut OsRng),
+            unseal: None,
+            recovery: None,
+            room: Room::new(under, &format!("officials/{name}"))?,
+            seen: SeenPoints::new(),
+        })
+    }
+
+    pub fn facts(&self) -> anyhow::Result<OfficialFacts> {
+        Ok(OfficialFacts {
+            name: self.name.clone(),
+            identity: point_of(&self.identity)?,
+            hybrid: self.hybrid.public().clone(),
+        })
+    }
+
+    pub fn static_public(&self) -> Point {
+        Point::mul_generator(self.static_key.expose())
+    }
+
+    /// Checks an offer on the official's own machine, and consents.
+    pub fn review_and_consent(
+        &mut self,
+        offer: &SignedOffer,
+        facts: &CustodyFacts,
+        versions: &[VerifiedVersion],
+    ) -> anyhow::Result<Contribution> {
+        let checked = self.review(offer, facts, versions)?;
+        self.consent(&checked, facts)
+    }
+
+    pub fn review(
+        &mut self,
+        offer: &SignedOffer,
+        facts: &CustodyFacts,
+        versions: &[VerifiedVersion],
+    ) -> anyhow::Result<CheckedOffer> {
+        Ok(CheckedOffer::check(offer, facts, versions, &mut self.seen)?)
+    }
+
+    pub fn consent(&self, checked: &CheckedOffer, facts: &CustodyFacts) -> anyhow::Result<Contribution> {
+        let official = Official {
+            position: self.position,
+            identity: &self.identity,
+            hybrid: &self.hybrid,
+            share: self.unseal.as_ref().context("this official has no share yet")?.secret(),
+        };
+        Ok(checked.contribute(facts, &official, EXPIRY_MAX_SECONDS, &mut OsRng)?)
+    }
+
+    /// Signs for one TPM command that the official's own machine described.
+    pub fn approve(&self, request: &ApprovalRequest) -> anyhow::Result<TpmApproval> {
+        let expiry = Expiry::new(EXPIRY_MAX_SECONDS, EXPIRY_MAX_SECONDS)?;
+        Ok(request.sign(self.position, expiry, &self.identity)?)
+    }
+}
+
+/// The agency whose register it is.
+pub struct Owner {
+    pub name: OwnerName,
+    pub key: SigningKey,
+    pub room: Room,
+}
+
+impl Owner {
+    pub fn new(under: &Path, name: &str) -> anyhow::Result<Self> {
+        Ok(Self {
+            name: OwnerName::new(name)?,
+            key: SigningKey::random(&mut OsRng),
+            room: Room::new(under, "data-owner")?,
+        })
+    }
+
+    /// What the charter says of a dataset of this owner, against which everybody checks its records.
+    pub fn chartered(&self, facts: &CustodyFacts, dataset: &DatasetName) -> CharteredDataset {
+        CharteredDataset {
+            charter: facts.charter(),
+            owner: self.name.clone(),
+            owner_key: *self.key.verifying_key(),
+            dataset: dataset.clone(),
+        }
+    }
+
+    /// What an official's, agent's or embassy's machine does with a record it was handed.
+    pub fn verify(
+        &self,
+        facts: &CustodyFacts,
+        record: DatasetVersionRecord,
+        dataset: &DatasetName,
+    ) -> anyhow::Result<VerifiedVersion> {
+        let signed = record.verify_signature(&self.chartered(facts, dataset))?;
+        Ok(signed.verify_slots(facts.slot_custody())?)
+    }
+}
+
+/// The public half of a signing key.
+pub fn point_of(key: &SigningKey) -> anyhow::Result<Point> {
+    Ok(Point::decode(key.verifying_key().to_encoded_point(true).as_bytes())?)
+}
