@@ -24,7 +24,6 @@ cached_tss_is_there() { [ -f "$prefix/lib/pkgconfig/tss2-esys.pc" ] && [ -f "$pr
 wanted='
 cc:build-essential
 pkg-config:pkg-config
-cmake:cmake
 git:git
 tar:tar
 openssl:openssl

@@ -1,0 +1,37 @@
+# The commands of chancery's developers. `make help` lists them.
+
+CARGO ?= cargo
+DATA  ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo lint tools bench deny clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing (idempotent; says what to do where it may not)
+	@./scripts/setup.sh
+
+build: setup ## Build everything
+	$(CARGO) build --workspace --all-targets
+
+test: setup lint ## Lint, then run every test
+	$(CARGO) nextest run --workspace
+	$(CARGO) test --doc --workspace --quiet
+
+lint: setup ## Formatting, clippy without warnings, and the officials' tools without a TPM library
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
+	$(CARGO) clippy -p chancery --lib --bins --no-default-features --features tools --quiet -- -D warnings
+
+demo: setup ## The whole story on simulated hardware: make demo [DATA=file or directory]
+	@$(CARGO) run --quiet --example demo -- $(if $(DATA),"$(DATA)")
+
+bench: setup ## Measure; docs/performance.md says how to read it
+	$(CARGO) bench --workspace
+
+deny: ## Licences, sources and doubled crates (needs cargo-deny)
+	$(CARGO) deny --all-features check bans licenses sources
+
+clean: ## Remove what was built here (the cached tpm2-tss stays)
+	$(CARGO) clean

@@ -1,0 +1,187 @@
+//! The house rules that a machine can check. Each failure names the better choice.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
+
+use std::path::{Path, PathBuf};
+
+use chancery::protocol::label::Label;
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Every Rust file below `folders`, with its text.
+fn sources(folders: &[&str]) -> Vec<(PathBuf, String)> {
+    let mut pending: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    let mut found = Vec::new();
+    while let Some(folder) = pending.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display())) {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = read(&path);
+                found.push((path, text));
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no sources below {folders:?}");
+    found.sort();
+    found
+}
+
+/// The lines of a file before its unit tests.
+fn library_lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .take_while(|line| !line.starts_with("#[cfg(test)]"))
+        .filter(|line| !line.trim_start().starts_with("//"))
+}
+
+#[test]
+fn every_file_opens_by_saying_what_it_holds() {
+    for (path, text) in sources(&["src", "tests", "benches", "examples", "hsm-sim/src", "hsm-sim/tests"]) {
+        let first = text.lines().next().unwrap_or_default();
+        assert!(
+            first.starts_with("//! ") && first.len() > 20,
+            "{}: open the file with a `//!` paragraph that says what it holds and trusts",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn the_protocol_is_pure() {
+    let forbidden = [
+        ("std::fs", "hand the bytes in"),
+        ("std::net", "hand the bytes in"),
+        ("std::time::SystemTime", "take the time as an argument"),
+        ("std::time::Instant", "take the time as an argument"),
+        ("std::env", "take the setting as an argument"),
+        ("std::thread", "leave threads to the driver"),
+        ("OsRng", "take `rng` as an argument"),
+        ("thread_rng", "take `rng` as an argument"),
+        ("crate::hardware", "the arrow points from hardware to protocol"),
+        ("tss_esapi", "the arrow points from hardware to protocol"),
+        ("HashMap", "use BTreeMap: iteration order must not depend on the process"),
+    ];
+    for (path, text) in sources(&["src/protocol"]) {
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        for line in library_lines(&text) {
+            for (word, better) in forbidden {
+                assert!(!line.contains(word), "{}: `{word}` in the pure protocol; {better}:\n{line}", path.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn the_simulated_rack_knows_nothing_of_chancery() {
+    for (path, text) in sources(&["hsm-sim/src", "hsm-sim/tests"]) {
+        assert!(
+            !text.to_lowercase().contains("chancery"),
+            "{}: hsm-sim is hardware; hardware does not know who uses it",
+            path.display()
+        );
+    }
+    assert!(!read(&root().join("hsm-sim/Cargo.toml")).contains("chancery"));
+}
+
+#[test]
+fn the_production_tree_has_no_simulator_in_it() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let dependencies = manifest.split("[dependencies]").nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
+    assert!(!dependencies.contains("hsm-sim"), "hsm-sim is for tests and the demonstration: a dev-dependency");
+}
+
+#[test]
+fn every_crypto_crate_stands_once() {
+    let lock = read(&root().join("Cargo.lock"));
+    let count = |name: &str| lock.matches(&format!("\nname = \"{name}\"\n")).count();
+    for name in ["p256", "hpke", "ml-kem", "elliptic-curve", "sha2", "sha3", "hkdf", "aes-gcm", "age", "tss-esapi"] {
+        assert_eq!(
+            count(name),
+            1,
+            "{name} must stand exactly once in Cargo.lock: pin what would bring a second version"
+        );
+    }
+    for name in ["ring", "openssl-sys", "openssl"] {
+        assert_eq!(count(name), 0, "{name} must not be in the tree; see docs/decisions/0002-dependencies.md");
+    }
+}
+
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = read(&root().join("Cargo.toml"));
+    let reasons = read(&root().join("docs/decisions/0002-dependencies.md"));
+    for section in ["[dependencies]", "[dev-dependencies]", "[build-dependencies]"] {
+        let lines = manifest.split(section).nth(1).and_then(|rest| rest.split("\n[").next()).unwrap();
+        for line in lines.lines().filter(|line| line.contains('=')) {
+            let name = line.split(['=', ' ', '.']).next().unwrap();
+            assert!(
+                name == "hsm-sim" || reasons.contains(&format!("`{name}`")),
+                "{name} is not in docs/decisions/0002-dependencies.md: list it with its reason"
+            );
+        }
+    }
+}
+
+#[test]
+fn the_label_table_is_the_one_in_the_protocol_document() {
+    let document = read(&root().join("docs/protocol.md"));
+    for label in Label::ALL {
+        assert!(
+            document.contains(&format!("`{}`", label.as_str())),
+            "{} is not in docs/protocol.md §2: the table there and the one in code are the same",
+            label.as_str()
+        );
+    }
+    let written = document.matches("`chancery/v1/").count();
+    assert_eq!(written, Label::ALL.len(), "docs/protocol.md names a label that the code does not have, or one twice");
+}
+
+#[test]
+fn the_code_cites_steps_that_exist() {
+    let document = read(&root().join("docs/protocol.md"));
+    for (path, text) in sources(&["src"]) {
+        for citation in text.split("protocol.md §").skip(1) {
+            let number: String = citation.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
+            let number = number.trim_end_matches('.');
+            assert!(
+                document.lines().any(|line| {
+                    line.trim_start_matches('#')
+                        .trim_start()
+                        .strip_prefix(number)
+                        .is_some_and(|rest| rest.starts_with(['.', ' ']))
+                }),
+                "{}: cites protocol.md §{number}, which does not exist",
+                path.display()
+            );
+        }
+    }
+}
+
+#[test]
+fn files_have_one_subject() {
+    for (path, text) in sources(&["src", "hsm-sim/src"]) {
+        let lines = text.lines().count();
+        assert!(lines <= 600, "{}: {lines} lines; split it by subject", path.display());
+    }
+}
+
+#[test]
+fn secrets_are_not_copied_out_of_their_file() {
+    for (path, text) in sources(&["src"]) {
+        for line in library_lines(&text) {
+            assert!(
+                !(line.contains("Secret") && line.contains("derive(") && line.contains("Clone")),
+                "{}: a secret type is not Clone:\n{line}",
+                path.display()
+            );
+        }
+    }
+}
