@@ -1,3 +1,5 @@
+//! What stock age encrypts to a dataset's recipient opens with its key; every malformed stanza is refused.
+
 use std::io::{Read, Write};
 
 use age::{Decryptor, Encryptor};
