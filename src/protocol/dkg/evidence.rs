@@ -101,6 +101,32 @@ impl Evidence {
         Self::of(session, Claim::Certifications(first.clone(), second.clone()))
     }
 
+    /// The try that it is about.
+    pub const fn attempt(&self) -> Attempt {
+        self.attempt
+    }
+
+    /// Whom it accuses: for showing. Only [`Evidence::verify`] says whether that is true.
+    pub const fn accused(&self) -> Position {
+        match &self.claim {
+            Claim::Contributions(accused, _) => accused.from,
+            Claim::Message(accused) | Claim::Share(accused, _) | Claim::Messages(accused, _) => accused.from,
+            Claim::Certification(_, accused) | Claim::Certifications(accused, _) => accused.from,
+        }
+    }
+
+    /// Of what it accuses: for showing.
+    pub const fn accusation(&self) -> &'static str {
+        match &self.claim {
+            Claim::Contributions(..) => "two different contributions to one attempt",
+            Claim::Message(_) => "a round 1 message with a fault that everyone can see",
+            Claim::Share(..) => "a round 1 message with a bad share, which its recipient shows",
+            Claim::Messages(..) => "two different round 1 messages in one session",
+            Claim::Certification(..) => "a signature that does not hold on the transcript it certifies",
+            Claim::Certifications(..) => "round 3 messages about two transcripts",
+        }
+    }
+
     /// Who cheated, and how. Variable time: everything here is public.
     ///
     /// # Errors

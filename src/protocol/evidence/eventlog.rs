@@ -202,6 +202,7 @@ pub type Replay = BTreeMap<Bank, BTreeMap<u8, Vec<u8>>>;
 pub struct EventLog<'a> {
     events: Vec<Event<'a>>,
     algorithms: Vec<(AlgorithmId, usize)>,
+    agile: bool,
     start: u8,
 }
 
@@ -236,7 +237,12 @@ impl<'a> EventLog<'a> {
             });
         }
         let start = start_of_pcr_0(&events)?;
-        Ok(Self { events, algorithms, start })
+        Ok(Self { events, algorithms, agile: agile.is_some(), start })
+    }
+
+    /// Whether this is the crypto-agile form; the older one has SHA-1 digests only and is never accepted as evidence.
+    pub const fn is_crypto_agile(&self) -> bool {
+        self.agile
     }
 
     /// Every event in order, those that measure nothing included.

@@ -1,0 +1,58 @@
+//! Every way in which a command ends without having done its work; each says what happened, who can act, and what to do next.
+
+use std::io;
+
+use chancery::protocol::{evidence::eventlog::EventLogError, wire::WireError};
+
+/// Why a command refused. Names of files and text from them are already escaped.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// The input cannot be read.
+    #[error("{name} cannot be read: {source}.\n{advice}")]
+    Read { name: String, source: io::Error, advice: &'static str },
+    /// The input is longer than anything of its kind.
+    #[error("{name} has more than {bound} bytes, the most that {what} may have. The rest was not read.\n{advice}")]
+    TooLong { name: String, bound: usize, what: &'static str, advice: &'static str },
+    /// The event log does not parse.
+    #[error(
+        "{name} is refused: {error}.\nNothing of it is shown, since its events cannot be told apart. Copy the log from the \
+         machine again, in binary; if it is refused again, the machine's administrator has to explain it"
+    )]
+    EventLog { name: String, error: EventLogError },
+    /// The input does not open with a label.
+    #[error(
+        "{name} is not a chancery document: it does not open with a label.\nAsk its sender what it is. `chancery eventlog` \
+         reads boot event logs; dataset files in the age format are for age"
+    )]
+    NoLabel { name: String },
+    /// The input opens with a label that this version does not know.
+    #[error(
+        "{name} opens with the label {label}, which this version of chancery does not know.\nIf a newer chancery wrote it, \
+         use that one; else ask its sender for it again"
+    )]
+    UnknownLabel { name: String, label: String },
+    /// The input opens with a label that never stands at the head of a file.
+    #[error(
+        "{name} opens with the label {label}, which is for hashes, keys and signatures and never opens a file.\nAsk its \
+         sender what it is"
+    )]
+    NoDocument { name: String, label: &'static str },
+    /// The document does not decode.
+    #[error(
+        "{name} says that it is {kind}, but is refused: {error}.\nAsk its sender for it again; nothing of it is used"
+    )]
+    Document { name: String, kind: &'static str, error: WireError },
+    /// The document decodes, but contradicts itself.
+    #[error("{name} is {kind}, and it does not hold: {wrong}.\nDo not rely on it; ask its sender for another copy")]
+    Wrong { name: String, kind: &'static str, wrong: String },
+    /// Standard output does not take what is written.
+    #[error("standard output cannot be written: {0}.\nMake room, or send it elsewhere, and try again")]
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    /// Only writing gives a bare [`io::Error`]; reading goes through `input`, which names the file.
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}

@@ -1,0 +1,174 @@
+//! `chancery inspect`: what a chancery document is, and what it holds, in plain words.
+//!
+//! A document is recognized by its label and read with the type that the protocol itself uses, so what is shown is what the
+//! protocol would see. Being readable is not being genuine: every sheet ends with what was checked and what was not.
+
+mod dkg;
+mod quorum;
+mod sheet;
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use chancery::protocol::{
+    hash::Hash,
+    label::Label,
+    wire::{Document, WireError},
+};
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::{
+    failure::Failure,
+    input::{self, Expected},
+    text::{ascii, words},
+};
+use sheet::Sheet;
+
+const AFTER_HELP: &str = "\
+A document opens with its label; that alone decides what it is read as, whatever the file is called. Documents have one encoding \
+only: one that is cut, longer, or changed into another form is refused.
+
+inspect holds no keys of yours. It checks what a document shows by itself and says so under \"Checked\"; what needs your \
+charter, your facts or somebody's key stands under \"Not checked\", and has to be checked by the command that relies on it. \
+Secrets are never shown; where a document holds a half of one, inspect says so and leaves it out.
+
+Examples:
+  chancery inspect quorum-key.bin
+  chancery inspect offer.bin --json | jq -r .label
+  chancery inspect - < slot.bin";
+
+/// Say what a chancery document is and what it holds
+#[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    /// The document; `-` for standard input
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print one JSON document instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// A document that can be explained.
+trait Inspect: Document {
+    /// What it is, with its article.
+    const KIND: &'static str;
+
+    /// What it holds.
+    fn sheet(&self) -> Sheet;
+}
+
+/// How one kind of document is recognized and read.
+struct Entry {
+    label: Label,
+    kind: &'static str,
+    bound: usize,
+    read: fn(&[u8]) -> Result<Sheet, WireError>,
+}
+
+impl Entry {
+    const fn of<T: Inspect>() -> Self {
+        Self {
+            label: T::LABEL,
+            kind: T::KIND,
+            bound: T::MAX_BYTES,
+            read: |bytes| T::decode(bytes).map(|document| document.sheet()),
+        }
+    }
+}
+
+/// Every kind of document that stands alone.
+const ENTRIES: &[Entry] = &[
+    Entry::of::<chancery::protocol::quorum_key::QuorumKey>(),
+    Entry::of::<chancery::protocol::dkg::Contribution>(),
+    Entry::of::<chancery::protocol::dkg::Message1>(),
+    Entry::of::<chancery::protocol::dkg::Message3>(),
+    Entry::of::<chancery::protocol::dkg::Evidence>(),
+    Entry::of::<chancery::protocol::dkg::Certificate>(),
+    Entry::of::<chancery::protocol::dkg::RecoveryData>(),
+    Entry::of::<chancery::protocol::partial::PartialDecapsulation>(),
+];
+
+pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+    let bound = ENTRIES.iter().map(|entry| entry.bound).max().unwrap_or_default();
+    let bytes =
+        input::read(&arguments.file, &Expected { what: "a chancery document", bound, missing: "Check the path" })?;
+    let name = || input::name(&arguments.file);
+    let entry = entry(&bytes, &arguments.file)?;
+    let sheet = (entry.read)(&bytes).map_err(|error| Failure::Document { name: name(), kind: entry.kind, error })?;
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut *out, &document(entry, &sheet, &bytes)).map_err(std::io::Error::from)?;
+        writeln!(out)?;
+    } else {
+        page(entry, &sheet, &bytes, out)?;
+    }
+    match sheet.wrong {
+        Some(wrong) => Err(Failure::Wrong { name: name(), kind: entry.kind, wrong }),
+        None => Ok(()),
+    }
+}
+
+/// The document's kind, by the label that it opens with (protocol.md §2).
+fn entry(bytes: &[u8], file: &Path) -> Result<&'static Entry, Failure> {
+    let name = || input::name(file);
+    let opening = bytes.split_first().and_then(|(length, rest)| rest.get(..usize::from(*length)));
+    let text = opening
+        .and_then(|label| std::str::from_utf8(label).ok())
+        .filter(|label| label.starts_with("chancery/"))
+        .ok_or_else(|| Failure::NoLabel { name: name() })?;
+    if let Some(entry) = ENTRIES.iter().find(|entry| entry.label.as_str() == text) {
+        return Ok(entry);
+    }
+    Err(match Label::ALL.iter().find(|label| label.as_str() == text) {
+        Some(label) => Failure::NoDocument { name: name(), label: label.as_str() },
+        None => Failure::UnknownLabel { name: name(), label: ascii(text) },
+    })
+}
+
+fn page(entry: &Entry, sheet: &Sheet, bytes: &[u8], out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out, "{} ({}), {} bytes", entry.kind, entry.label.as_str(), bytes.len())?;
+    writeln!(out, "SHA-256 {}\n", Hash::of_bytes(bytes))?;
+    let width = sheet.facts.iter().map(|(name, _)| name.chars().count()).max().unwrap_or_default();
+    for (name, value) in &sheet.facts {
+        writeln!(out, "  {name:width$}  {}", words(value))?;
+    }
+    writeln!(out, "\nChecked: it is whole, in the one form its kind has, and every point is on the curve.")?;
+    for checked in &sheet.checked {
+        writeln!(out, "  and: {}", words(checked))?;
+    }
+    writeln!(out, "Not checked:")?;
+    for unchecked in &sheet.unchecked {
+        writeln!(out, "  {}", words(unchecked))?;
+    }
+    Ok(())
+}
+
+/// The document of `--json`; `docs/cli.md` lists its members.
+fn document(entry: &Entry, sheet: &Sheet, bytes: &[u8]) -> Value {
+    let facts = sheet.facts.iter().map(|(name, value)| json!({ "name": name, "value": words(value) }));
+    json!({
+        "schema": "chancery-inspect-1",
+        "label": entry.label.as_str(),
+        "kind": entry.kind,
+        "bytes": bytes.len(),
+        "sha256": Hash::of_bytes(bytes).to_string(),
+        "facts": facts.collect::<Vec<_>>(),
+        "checked": sheet.checked,
+        "unchecked": sheet.unchecked,
+        "wrong": sheet.wrong,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_stands_once() {
+        let labels: std::collections::BTreeSet<_> = ENTRIES.iter().map(|entry| entry.label.as_str()).collect();
+        assert_eq!(labels.len(), ENTRIES.len());
+    }
+}

@@ -1,0 +1,101 @@
+//! The command line: what commands there are, and what becomes of their outcome.
+//!
+//! Trusts the person at the keyboard, and nothing that is read from a file. Commands write to a handle they are given and
+//! return a [`Failure`]; only this file knows standard output, standard error and exit codes (`docs/cli.md`).
+
+mod completions;
+mod eventlog;
+mod failure;
+mod input;
+mod inspect;
+mod text;
+
+use std::{
+    io::{BufWriter, ErrorKind, Write, stderr, stdout},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+use failure::Failure;
+
+const LONG_ABOUT: &str = "\
+Key custody and attestation for data embassies.
+
+What is sealed at home opens only when a quorum of officials agrees and the embassy's own TPM, in a boot state that the \
+same quorum approved, adds its half. These are the first tools of officials, agents and auditors: they read and explain, \
+change nothing, need no network and no TPM, and keep nothing.";
+
+const AFTER_HELP: &str = "\
+Examples:
+  chancery inspect facts.bin            what is this file, and what does it hold?
+  sudo chancery eventlog                what did this machine measure while it booted?
+  chancery eventlog copied.bin --json   the same of another machine, for programs
+  chancery completions bash             completion of commands in the shell
+
+Exit status:
+  0  done
+  1  refused: the input cannot be read, or is not what it should be
+  2  the command line is not understood
+
+What was read is never trusted: text from a file is printed escaped, and whatever was not checked is said to be unchecked.";
+
+#[derive(Parser)]
+#[command(
+    name = "chancery",
+    version,
+    about = "Key custody and attestation for data embassies",
+    long_about = LONG_ABOUT,
+    after_long_help = AFTER_HELP,
+    after_help = "`chancery --help` and `chancery COMMAND --help` say more, with examples.",
+    color = clap::ColorChoice::Never,
+    max_term_width = 100,
+    arg_required_else_help = true,
+    disable_help_subcommand = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Eventlog(eventlog::Arguments),
+    Inspect(inspect::Arguments),
+    Completions(completions::Arguments),
+}
+
+impl Command {
+    fn run(&self, out: &mut dyn Write) -> Result<(), Failure> {
+        match self {
+            Self::Eventlog(arguments) => eventlog::run(arguments, out),
+            Self::Inspect(arguments) => inspect::run(arguments, out),
+            Self::Completions(arguments) => completions::run(arguments, &mut Cli::command(), out),
+        }
+    }
+}
+
+/// Runs the command line of this process.
+pub(crate) fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        // Help and version are "errors" too, with exit code 0 and for standard output; clap knows which is which. Nobody is
+        // left to tell where its own printing fails.
+        Err(usage) => {
+            let _ = usage.print();
+            return ExitCode::from(u8::try_from(usage.exit_code()).unwrap_or(2));
+        }
+    };
+    let mut out = BufWriter::new(stdout().lock());
+    let done = cli.command.run(&mut out);
+    // What was said before a refusal belongs before it on the screen.
+    let flushed = out.flush().map_err(Failure::Output);
+    match done.and(flushed) {
+        Ok(()) => ExitCode::SUCCESS,
+        // The reader has seen enough: `chancery eventlog | head -1`.
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(failure) => {
+            let _ = writeln!(stderr().lock(), "chancery: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
