@@ -1,5 +1,5 @@
 //! The command as its users meet it: each test runs the built binary and reads what it says and how it ends.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs, unreachable_pub)]
 
 mod cli {
     pub mod documents;
@@ -352,7 +352,10 @@ fn what_cannot_be_read_is_named() {
 fn logs_of_real_machines_are_shown() {
     let root = std::env::var_os("CHANCERY_VECTORS")
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/vectors"), PathBuf::from);
-    let Ok(folder) = std::fs::read_dir(root.join("eventlogs")) else { return };
+    let Ok(folder) = std::fs::read_dir(root.join("eventlogs")) else {
+        println!("no event logs below {}: set CHANCERY_VECTORS to run them", root.display());
+        return;
+    };
     for path in folder.map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|e| e == "bin")) {
         let expected: Value =
             serde_json::from_slice(&std::fs::read(path.with_extension("expected.json")).unwrap()).unwrap();
