@@ -25,4 +25,4 @@ pub use error::{ApprovalRefusal, RefusedApproval, Remedy, TpmError};
 pub use machine::Clock;
 pub use owner::Limits;
 pub use provision::{HierarchyAuth, HierarchyAuths};
-pub use state::{Attestation, EmbassyKeys, Foundation, SealedObject};
+pub use state::{Attestation, Birth, EmbassyKeys, Foundation, SealedObject};

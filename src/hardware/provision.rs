@@ -14,8 +14,9 @@ use tss_esapi::{
         data_handles::Persistent,
         reserved_handles::{Hierarchy, Provision},
     },
-    structures::{Auth, CreateKeyResult, Data, Digest, SensitiveData},
+    structures::{Auth, CreateKeyResult, CreationTicket, Data, Digest, SensitiveData},
     traits::Marshall,
+    tss2_esys::TPMT_TK_CREATION,
 };
 use zeroize::Zeroize;
 
@@ -26,7 +27,7 @@ use crate::{
         error::TpmError,
         line::{BARE, Session},
         machine::verify,
-        state::{Attestation, EmbassyKeys, Foundation, SealedObject},
+        state::{Attestation, Birth, EmbassyKeys, Foundation, SealedObject},
     },
     protocol::{
         group::Point,
@@ -238,9 +239,9 @@ impl Tpm2 {
         attestation: &Point,
         roll_seed: &Secret<32>,
     ) -> Result<EmbassyKeys, TpmError> {
-        let (custody_key, custody_creation) =
+        let (custody_key, custody_birth) =
             self.make_attested(&custody.custody_key.public, attestation, "the custody key")?;
-        let (identity, identity_creation) =
+        let (identity, identity_birth) =
             self.make_attested(&custody.identity_key.public, attestation, "the identity key")?;
         let seed = SensitiveData::from_bytes(roll_seed.expose()).map_err(|_| TpmError::Request("no seed"))?;
         let roll = self.create(&custody.roll_key.public.marshal(), Some(seed))?;
@@ -249,9 +250,9 @@ impl Tpm2 {
         Ok(EmbassyKeys {
             counter_first: custody.counter_first,
             custody: custody_key,
-            custody_creation,
+            custody_birth,
             identity,
-            identity_creation,
+            identity_birth,
             roll,
         })
     }
@@ -266,19 +267,27 @@ impl Tpm2 {
         })
     }
 
-    /// Makes a key and has its creation attested at once, because the stack cannot store the ticket.
+    /// Makes a key and has its creation attested at once; ticket and data are kept, so that later boots can attest it again.
     fn make_attested(
         &self,
         template: &KeyTemplate,
         attestation: &Point,
         what: &'static str,
-    ) -> Result<(SealedObject, Attestation), TpmError> {
+    ) -> Result<(SealedObject, Birth), TpmError> {
         let made = self.create(&template.marshal(), None)?;
         let object = sealed(&made)?;
         let (_, name) = template.accept(&object.public).map_err(|_| TpmError::Altered { during: "Create" })?;
         let loaded = self.load(&object, &name, what)?;
         let signer = self.persistent(ATTESTATION, &KeyTemplate::ATTESTATION, attestation, "the attestation key")?;
-        let attested = self.certify_creation(signer, loaded.handle().into(), made);
+        let data = made.creation_data.marshall().map_err(|_| TpmError::Altered { during: "Create" })?;
+        let ticket = TPMT_TK_CREATION::try_from(made.creation_ticket);
+        let ticket = ticket.map_err(|_| TpmError::Altered { during: "Create" })?;
+        let ticket_digest = ticket.digest.buffer.iter().take(usize::from(ticket.digest.size)).copied().collect();
+        // The hash of the creation data is computed here, not taken from the answer.
+        if made.creation_hash.as_bytes() != Hash::of_bytes(&data).as_bytes() {
+            return Err(TpmError::Altered { during: "Create" });
+        }
+        let attested = self.certify_creation(signer, loaded.handle().into(), made.creation_hash, ticket);
         self.close(signer.into());
         let attested = attested?;
         let digest = Hash::of_bytes(&attested.statement);
@@ -286,25 +295,21 @@ impl Tpm2 {
         if !names(&attested.statement, &name) {
             return Err(TpmError::Altered { during: "CertifyCreation" });
         }
-        Ok((object, attested))
+        let birth = Birth { data, ticket_hierarchy: ticket.hierarchy, ticket_digest, certified: attested };
+        Ok((object, birth))
     }
 
     fn certify_creation(
         &self,
         signer: KeyHandle,
         object: ObjectHandle,
-        made: CreateKeyResult,
+        creation_hash: Digest,
+        ticket: TPMT_TK_CREATION,
     ) -> Result<Attestation, TpmError> {
+        let ticket = CreationTicket::try_from(ticket).map_err(|_| TpmError::Request("no creation ticket"))?;
         let session = self.session(SessionType::Hmac, false, false)?;
         let (attest, signature) = self.line.run("CertifyCreation", (session.auth(), None, None), |context| {
-            context.certify_creation(
-                signer,
-                object,
-                Data::default(),
-                made.creation_hash,
-                convert::ecdsa_scheme(),
-                made.creation_ticket,
-            )
+            context.certify_creation(signer, object, Data::default(), creation_hash, convert::ecdsa_scheme(), ticket)
         })?;
         let statement = attest.marshall().map_err(|_| TpmError::Altered { during: "CertifyCreation" })?;
         Ok(Attestation { statement, signature: convert::r_s(&signature, "CertifyCreation")? })

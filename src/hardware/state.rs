@@ -73,6 +73,31 @@ impl Wire for Attestation {
     }
 }
 
+/// How an object was born: what lets the attestation key certify its creation, at this boot and at every later one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// TPMS_CREATION_DATA: PCRs at the creation, parent, hierarchy.
+    pub data: Vec<u8>,
+    /// The hierarchy in the creation ticket (TPM_RH).
+    pub ticket_hierarchy: u32,
+    /// The creation ticket's HMAC, which only that TPM can check.
+    pub ticket_digest: Vec<u8>,
+    /// CertifyCreation, made right after the creation.
+    pub certified: Attestation,
+}
+
+impl Wire for Birth {
+    fn write(&self, out: &mut Writer) {
+        out.bytes(&self.data).u32(self.ticket_hierarchy).bytes(&self.ticket_digest).value(&self.certified);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        let data = input.bytes(MAX_BLOB, "creation data")?.to_vec();
+        let ticket_hierarchy = input.u32("creation ticket's hierarchy")?;
+        let ticket_digest = input.bytes(64, "creation ticket's digest")?.to_vec();
+        Ok(Self { data, ticket_hierarchy, ticket_digest, certified: input.value()? })
+    }
+}
+
 /// The keys of one generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EmbassyKeys {
@@ -80,28 +105,28 @@ pub struct EmbassyKeys {
     pub counter_first: u64,
     /// T.
     pub custody: SealedObject,
-    /// CertifyCreation of T.
-    pub custody_creation: Attestation,
+    /// T's birth.
+    pub custody_birth: Birth,
     /// The identity key.
     pub identity: SealedObject,
-    /// CertifyCreation of the identity key.
-    pub identity_creation: Attestation,
+    /// The identity key's birth.
+    pub identity_birth: Birth,
     /// The roll key's seed.
     pub roll: SealedObject,
 }
 
 impl Wire for EmbassyKeys {
     fn write(&self, out: &mut Writer) {
-        out.u64(self.counter_first).value(&self.custody).value(&self.custody_creation);
-        out.value(&self.identity).value(&self.identity_creation).value(&self.roll);
+        out.u64(self.counter_first).value(&self.custody).value(&self.custody_birth);
+        out.value(&self.identity).value(&self.identity_birth).value(&self.roll);
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self {
             counter_first: input.u64("generation counter")?,
             custody: input.value()?,
-            custody_creation: input.value()?,
+            custody_birth: input.value()?,
             identity: input.value()?,
-            identity_creation: input.value()?,
+            identity_birth: input.value()?,
             roll: input.value()?,
         })
     }
