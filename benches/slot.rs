@@ -11,7 +11,7 @@ use chancery::protocol::{
     ids::{CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OwnerName},
     quorum::{Position, Threshold},
     secret::{SecretScalar, SharedPoint},
-    slot::{Custody, DatasetDescription, SlotQuorum, WShare, seal},
+    slot::{DatasetDescription, SealingKeys, SlotQuorum, WShare, seal},
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand_core::OsRng;
@@ -35,8 +35,8 @@ fn slots(c: &mut Criterion) {
     let t = SecretScalar::random(&mut OsRng);
     let embassies = vec![(EmbassyName::new("luxembourg").unwrap(), Point::mul_generator(t.expose()))];
     let charter = CharterId(Hash::of_bytes(b"charter"));
-    let custody =
-        Custody::new(charter, Generation::FIRST, unseal.public.clone(), recovery.public.clone(), embassies).unwrap();
+    let keys = SealingKeys::new(charter, Generation::FIRST, unseal.public.clone(), recovery.public.clone(), embassies)
+        .unwrap();
     let seed = DatasetSeed::random(&mut OsRng);
     let description = DatasetDescription {
         charter,
@@ -45,7 +45,7 @@ fn slots(c: &mut Criterion) {
         version: DatasetVersion::FIRST,
         recipient: seed.key().recipient(),
     };
-    let contexts = custody.contexts(&description).unwrap();
+    let contexts = keys.contexts(&description).unwrap();
     let context = &contexts[0];
     let slot = seal(&seed, context).unwrap();
     let verified = slot.verify(context).unwrap();

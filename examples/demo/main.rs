@@ -249,7 +249,7 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
                 owner.name.clone(),
                 dataset.clone(),
                 DatasetVersion::FIRST,
-                facts.slot_custody(),
+                facts.sealing_keys(),
             )?;
             let record = unsigned.sign(&owner.key)?.encode();
             for room in people.iter().map(|person| &person.room).chain([&agent, &auditor, &owner.room, &embassy.room]) {

@@ -163,7 +163,7 @@ impl Owner {
         dataset: &DatasetName,
     ) -> anyhow::Result<VerifiedVersion> {
         let signed = record.verify_signature(&self.chartered(facts, dataset))?;
-        Ok(signed.verify_slots(facts.slot_custody())?)
+        Ok(signed.verify_slots(facts.sealing_keys())?)
     }
 }
 

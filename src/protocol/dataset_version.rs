@@ -2,7 +2,7 @@
 //!
 //! The record is public. Its signature is ECDSA P-256 over SHA-256 (FIPS 186-5; RFC 6979 where chancery signs), in the one
 //! form with low s. Nobody trusts what the record says of quorums or embassies: those come from the reader's own charter,
-//! as a [`Custody`], and a record made for any other does not verify. protocol.md §6.1.
+//! as a [`SealingKeys`], and a record made for any other does not verify. protocol.md §6.1.
 
 use p256::ecdsa::{
     Signature, SigningKey, VerifyingKey,
@@ -15,7 +15,7 @@ use crate::protocol::{
     ids::{CharterId, DatasetName, DatasetVersion, Generation, OwnerName},
     label::Label,
     slot::{
-        ContextError, Custody, DatasetDescription, MAX_EMBASSIES, Mismatch, OpenedSeed, SealError, SealedFor, Slot,
+        ContextError, DatasetDescription, MAX_EMBASSIES, Mismatch, OpenedSeed, SealError, SealedFor, SealingKeys, Slot,
         SlotError, VerifiedSlot, seal,
     },
     wire::{Document, Reader, Wire, WireError, Writer},
@@ -180,16 +180,16 @@ impl UnsignedVersion {
         owner: OwnerName,
         dataset: DatasetName,
         version: DatasetVersion,
-        custody: &Custody,
+        keys: &SealingKeys,
     ) -> Result<Self, CreateError> {
         let recipient = seed.key().recipient();
-        let description = DatasetDescription { charter: custody.charter(), owner, dataset, version, recipient };
-        let slots = custody
+        let description = DatasetDescription { charter: keys.charter(), owner, dataset, version, recipient };
+        let slots = keys
             .contexts(&description)?
             .iter()
             .map(|context| Ok((context.kind().sealed_for(), seal(seed, context)?)))
             .collect::<Result<_, CreateError>>()?;
-        Ok(Self(Body { description, generation: custody.generation(), slots }))
+        Ok(Self(Body { description, generation: keys.generation(), slots }))
     }
 
     /// The SHA-256 digest that ECDSA signs.
@@ -286,19 +286,19 @@ impl SignedVersion {
         &self.0
     }
 
-    /// Checks every slot against the reader's own custody keys.
+    /// Checks every slot against the reader's own keys.
     ///
     /// # Errors
     /// [`VersionError`] names the slot.
-    pub fn verify_slots(self, custody: &Custody) -> Result<VerifiedVersion, VersionError> {
+    pub fn verify_slots(self, keys: &SealingKeys) -> Result<VerifiedVersion, VersionError> {
         let body = &self.0.body;
-        if body.description.charter != custody.charter() {
+        if body.description.charter != keys.charter() {
             return Err(VersionError::Another { what: "charter" });
         }
-        if body.generation != custody.generation() {
-            return Err(VersionError::Generation { found: body.generation, expected: custody.generation() });
+        if body.generation != keys.generation() {
+            return Err(VersionError::Generation { found: body.generation, expected: keys.generation() });
         }
-        let contexts = custody.contexts(&body.description)?;
+        let contexts = keys.contexts(&body.description)?;
         let mut slots: Vec<VerifiedSlot> = Vec::with_capacity(contexts.len());
         for (at, context) in contexts.iter().enumerate() {
             let sealed_for = context.kind().sealed_for();

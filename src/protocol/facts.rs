@@ -10,7 +10,7 @@ use crate::protocol::{
     label::Label,
     quorum::{MAX_OFFICIALS, Position, QuorumError, Threshold},
     quorum_key::QuorumKey,
-    slot::{self, SlotQuorum},
+    slot::{SealingKeys, SlotQuorum},
     tpm::{
         custody::{Custody, CustodyHandles, CustodyPlan},
         ladder::LadderError,
@@ -177,7 +177,7 @@ pub struct CustodyFacts {
     expiry_max_seconds: u32,
     machine: MachineFacts,
     custody: Custody,
-    slots: slot::Custody,
+    sealing_keys: SealingKeys,
 }
 
 /// What [`CustodyFacts::new`] checks.
@@ -234,9 +234,20 @@ impl CustodyFacts {
                 .map_err(|error| FactsError::Slots { reason: error.to_string() })
         };
         let embassies = vec![(embassy.clone(), machine.custody_key)];
-        let slots = slot::Custody::new(charter, generation, quorum(&unseal)?, quorum(&recovery)?, embassies)
+        let sealing_keys = SealingKeys::new(charter, generation, quorum(&unseal)?, quorum(&recovery)?, embassies)
             .map_err(|error| FactsError::Slots { reason: error.to_string() })?;
-        Ok(Self { charter, embassy, generation, unseal, recovery, amend, expiry_max_seconds, machine, custody, slots })
+        Ok(Self {
+            charter,
+            embassy,
+            generation,
+            unseal,
+            recovery,
+            amend,
+            expiry_max_seconds,
+            machine,
+            custody,
+            sealing_keys,
+        })
     }
 
     /// The network.
@@ -280,8 +291,8 @@ impl CustodyFacts {
     }
 
     /// The public keys that sealing and checking slots needs.
-    pub const fn slot_custody(&self) -> &slot::Custody {
-        &self.slots
+    pub const fn sealing_keys(&self) -> &SealingKeys {
+        &self.sealing_keys
     }
 
     /// T's Name, as every approval of a decapsulation binds it.

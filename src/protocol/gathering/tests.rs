@@ -95,13 +95,13 @@ fn world(datasets: &[&str]) -> World {
     let facts = CustodyFacts::new(parts.clone()).unwrap();
     let owner = SigningKey::random(&mut OsRng);
     let owner_name = OwnerName::new("land-board").unwrap();
-    let custody = facts.slot_custody();
+    let sealing_keys = facts.sealing_keys();
     let (mut versions, mut seeds) = (Vec::new(), Vec::new());
     for name in datasets {
         let dataset = DatasetName::new(name).unwrap();
         let seed = DatasetSeed::random(&mut OsRng);
         let unsigned =
-            UnsignedVersion::create(&seed, owner_name.clone(), dataset.clone(), DatasetVersion::FIRST, custody)
+            UnsignedVersion::create(&seed, owner_name.clone(), dataset.clone(), DatasetVersion::FIRST, sealing_keys)
                 .unwrap();
         let chartered = CharteredDataset {
             charter: facts.charter(),
@@ -110,7 +110,7 @@ fn world(datasets: &[&str]) -> World {
             dataset,
         };
         let signed = unsigned.sign(&owner).unwrap().verify_signature(&chartered).unwrap();
-        versions.push(signed.verify_slots(custody).unwrap());
+        versions.push(signed.verify_slots(sealing_keys).unwrap());
         seeds.push(seed);
     }
     let quorum = PreparedQuorum::new(&key);

@@ -288,10 +288,10 @@ impl Document for SlotContext {
     const MAX_BYTES: usize = 48 * 1024;
 }
 
-/// Why a network's custody cannot be. The charter is wrong; nothing was sealed.
+/// Why a network's keys cannot be sealed to. The charter is wrong; nothing was sealed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum CustodyError {
+pub enum SealingKeysError {
     /// No embassy, or too many.
     #[error("{found} embassies; a network has 1 to {MAX_EMBASSIES}")]
     Embassies {
@@ -319,7 +319,7 @@ pub enum CustodyError {
 
 /// One generation of a network's public keys, as the charter states them: all that sealing and checking slots needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Custody {
+pub struct SealingKeys {
     charter: CharterId,
     generation: Generation,
     unseal: SlotQuorum,
@@ -327,32 +327,32 @@ pub struct Custody {
     embassies: Vec<(EmbassyName, Point)>,
 }
 
-impl Custody {
+impl SealingKeys {
     /// Takes the two quorums and every embassy with its custody key T, in any order.
     ///
     /// # Errors
-    /// [`CustodyError`] where names or keys that must differ do not.
+    /// [`SealingKeysError`] where names or keys that must differ do not.
     pub fn new(
         charter: CharterId,
         generation: Generation,
         unseal: SlotQuorum,
         recovery: SlotQuorum,
         mut embassies: Vec<(EmbassyName, Point)>,
-    ) -> Result<Self, CustodyError> {
+    ) -> Result<Self, SealingKeysError> {
         if embassies.is_empty() || embassies.len() > MAX_EMBASSIES {
-            return Err(CustodyError::Embassies { found: embassies.len() });
+            return Err(SealingKeysError::Embassies { found: embassies.len() });
         }
         if unseal.key() == recovery.key() {
-            return Err(CustodyError::SameQuorumKey);
+            return Err(SealingKeysError::SameQuorumKey);
         }
         embassies.sort_by(|one, other| one.0.cmp(&other.0));
         for (at, (second, key)) in embassies.iter().enumerate() {
             if key == unseal.key() || key == recovery.key() {
-                return Err(CustodyError::CustodyKeyIsQuorumKey { embassy: second.clone() });
+                return Err(SealingKeysError::CustodyKeyIsQuorumKey { embassy: second.clone() });
             }
             let twin = embassies.iter().take(at).find(|(name, other)| name == second || other == key);
             if let Some((first, _)) = twin {
-                return Err(CustodyError::Repeated { first: first.clone(), second: second.clone() });
+                return Err(SealingKeysError::Repeated { first: first.clone(), second: second.clone() });
             }
         }
         Ok(Self { charter, generation, unseal, recovery, embassies })
@@ -371,7 +371,7 @@ impl Custody {
     /// The contexts of every slot that a dataset version has, in order: embassies by name, then recovery.
     ///
     /// # Errors
-    /// [`ContextError`], which [`Custody::new`] has excluded.
+    /// [`ContextError`], which [`SealingKeys::new`] has excluded.
     pub fn contexts(&self, dataset: &DatasetDescription) -> Result<Vec<SlotContext>, ContextError> {
         let embassies = self.embassies.iter().map(|(embassy, custody_key)| {
             let kind = SlotKind::Embassy { embassy: embassy.clone(), custody_key: *custody_key };

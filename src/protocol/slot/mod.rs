@@ -14,7 +14,7 @@ mod seen;
 mod share;
 
 pub use context::{
-    ContextError, Custody, CustodyError, DatasetDescription, MAX_EMBASSIES, SealedFor, SlotContext, SlotKind,
+    ContextError, DatasetDescription, MAX_EMBASSIES, SealedFor, SealingKeys, SealingKeysError, SlotContext, SlotKind,
     SlotQuorum,
 };
 pub use open::{Mismatch, OpenError, OpenedSeed};
