@@ -136,7 +136,8 @@ impl Machine {
     }
 
     /// Turns it on: power, TPM2_Startup(CLEAR), a new random platform authorization, measured boot. A suspended machine
-    /// does not resume by this; it loses what it had suspended.
+    /// does not resume by this: it loses what it had suspended, and its TPM counts a restart, not a reset (TPM 2.0 Library,
+    /// part 1, "TPM Restart").
     ///
     /// # Errors
     /// [`Error::PoweredOn`], [`Error::ToolMissing`], [`Error::TpmGone`], [`Error::Refused`], [`Error::Io`].
@@ -211,8 +212,7 @@ impl Machine {
         let mut chip = self.power_chip()?;
         chip.init()?;
         let response = self.bus.firmware(&mut chip, &command::startup(true))?;
-        command::parameters("TPM2_Startup(STATE)", &response, false)?;
-        self.randomize_platform(&mut chip)?;
+        command::parameters("TPM2_Startup(STATE)", &response, false)?; // this keeps the platform authorization, too
         self.switch_on(chip);
         Ok(())
     }

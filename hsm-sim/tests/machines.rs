@@ -1,56 +1,513 @@
-//! Machines and their TPMs: what comes from the factory, what boots, what power does, who may do what.
+//! Machines, their TPMs, and tokens: what comes from the factory, what boots, what power does, who may do what, and that
+//! nothing is left behind.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+mod common;
 
-use hsm_sim::command::{self, Clock};
-use hsm_sim::{BootProfile, Bus, Machine, Rack};
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-fn software(machine: &Machine, command: &[u8]) -> Vec<u8> {
-    let path = machine.tcti().strip_prefix("swtpm:path=").unwrap().to_owned();
-    let mut stream = UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).unwrap();
-    stream.write_all(command).unwrap();
-    let mut answer = [0; 4096];
-    let count = stream.read(&mut answer).unwrap();
-    answer[..count].to_vec()
+use common::*;
+use hsm_sim::command::{self, LOCKOUT, OWNER, PLATFORM};
+use hsm_sim::{BootProfile, Bus, Component, Error, Machine, PcrValues, Rack};
+
+fn booted(rack: &Rack, name: &str) -> Machine {
+    let mut machine = rack.machine(name).unwrap();
+    machine.power_on(&BootProfile::default()).unwrap();
+    machine
 }
 
-fn clock(bus: &Bus) -> Clock {
-    Clock::parse(&bus.transact(&command::read_clock()).unwrap()).unwrap()
-}
-
-/// A register as the TPM reports it.
-fn register(bus: &Bus, bank: u16, pcr: u8) -> Vec<u8> {
-    let answer = bus.transact(&command::pcr_read(bank, pcr)).unwrap();
-    // Header, update counter, selection of one bank, digest count, digest size.
-    answer[10 + 4 + 4 + 2 + 1 + 3 + 4 + 2..].to_vec()
-}
-
-fn assert_registers(bus: &Bus, profile: &BootProfile) {
-    let expected = profile.expected_pcrs();
+fn assert_registers(bus: &Bus, expected: &PcrValues) {
     for pcr in 0..24u8 {
         assert_eq!(register(bus, 0x0b, pcr), expected.sha256[usize::from(pcr)], "SHA-256 register {pcr}");
         assert_eq!(register(bus, 0x0c, pcr), expected.sha384[usize::from(pcr)], "SHA-384 register {pcr}");
     }
 }
 
+/// An EK certificate as the TPM itself holds it.
+fn certificate_in_tpm(bus: &Bus, index: u32) -> Vec<u8> {
+    let public = bus.transact(&command::nv_read_public(index)).unwrap();
+    let policy = usize::from(u16::from_be_bytes(public[22..24].try_into().unwrap()));
+    let size = u16::from_be_bytes(public[24 + policy..26 + policy].try_into().unwrap());
+    let mut certificate = Vec::new();
+    for offset in (0..size).step_by(512) {
+        let answer = bus.transact(&command::nv_read(index, &[], 512.min(size - offset), offset)).unwrap();
+        let length = usize::from(u16::from_be_bytes(answer[14..16].try_into().unwrap()));
+        certificate.extend_from_slice(&answer[16..16 + length]);
+    }
+    certificate
+}
+
 #[test]
-fn a_boot_leaves_the_registers_its_profile_says() {
+fn the_ek_certificates_in_a_tpm_come_from_the_racks_own_vendor() {
+    let (rack, other) = (Rack::temporary().unwrap(), Rack::temporary().unwrap());
+    let machine = booted(&rack, "lux-1");
+    other.machine("lux-1").unwrap();
+    for (index, file, key) in [
+        (command::EK_CERTIFICATE_RSA_2048, machine.ek_certificate_rsa(), "2048 bit"),
+        (command::EK_CERTIFICATE_P384, machine.ek_certificate_ecc(), "384 bit"),
+    ] {
+        let certificate = certificate_in_tpm(machine.bus(), index);
+        assert_eq!(certificate, std::fs::read(&file).unwrap());
+        let pem = rack.directory().join("ek.pem");
+        run(Command::new("openssl").args(["x509", "-inform", "DER", "-in"]).arg(file).arg("-out").arg(&pem));
+        let text = run(Command::new("openssl").args(["x509", "-noout", "-text", "-in"]).arg(&pem));
+        assert!(text.contains("CN = lux-1") && text.contains(key), "{text}");
+
+        let verify = |rack: &Rack| {
+            let mut verify = Command::new("openssl");
+            verify.args(["verify", "-no-CApath", "-no-CAstore", "-CAfile"]).arg(&rack.vendor_roots()[0]);
+            verify.arg("-untrusted").arg(&rack.vendor_intermediates()[0]).arg(&pem);
+            verify.output().unwrap().status.success()
+        };
+        assert!(verify(&rack), "the vendor's own root verifies the certificate");
+        assert!(!verify(&other), "another vendor's root of the same name does not");
+    }
+}
+
+#[test]
+fn a_boot_leaves_the_registers_and_the_event_log_its_profile_says() {
+    let rack = Rack::temporary().unwrap();
+    let mut machine = booted(&rack, "lux-1");
+    let usual = BootProfile::default();
+    assert_registers(machine.bus(), &usual.expected_pcrs());
+    for other in [
+        usual.clone().with_firmware("firmware 2.0", b"firmware image 2.0"),
+        usual.clone().with_boot_loader(b"another boot loader"),
+        usual.clone().with_kernel(b"another kernel"),
+        usual.clone().with_command_line("init=/bin/sh"),
+        usual.clone().with_service(b"another service"),
+        usual.clone().with_secure_boot(false),
+    ] {
+        assert_ne!(other.expected_pcrs(), usual.expected_pcrs());
+        machine.reboot(&other).unwrap();
+        assert_registers(machine.bus(), &other.expected_pcrs());
+        assert_eq!(machine.event_log(), other.event_log());
+        assert_eq!(std::fs::read(machine.event_log_path()).unwrap(), other.event_log());
+        assert_eq!(replayed_by_tpm2_tools(&machine), in_tpm2_tools_words(&other.expected_pcrs()));
+    }
+    machine.power_off().unwrap();
+    assert!(machine.event_log().is_empty() && !machine.event_log_path().exists());
+}
+
+/// The registers tpm2_eventlog computes from the log, one `bank pcr value` per line.
+fn replayed_by_tpm2_tools(machine: &Machine) -> Vec<String> {
+    let said = run(Command::new("tpm2_eventlog").arg(machine.event_log_path()));
+    for (kind, count) in [("EV_NO_ACTION", 1), ("EV_SEPARATOR", 8), ("EV_EFI_BOOT_SERVICES_APPLICATION", 2)] {
+        assert_eq!(said.matches(&format!("EventType: {kind}\n")).count(), count, "{kind}");
+    }
+    let mut bank = "";
+    let mut registers = Vec::new();
+    for line in said.split("\npcrs:\n").nth(1).expect("tpm2_eventlog read the log to its end").lines() {
+        match line.trim().split_once(':') {
+            Some((name, "")) => bank = name,
+            Some((pcr, value)) => registers.push(format!("{bank} {} {}", pcr.trim(), value.trim())),
+            None => panic!("{line}"),
+        }
+    }
+    registers
+}
+
+/// The same from a profile, for the registers a boot extends.
+fn in_tpm2_tools_words(values: &PcrValues) -> Vec<String> {
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let extended = [0, 1, 2, 3, 4, 5, 6, 7, 11, 12];
+    let short = extended.map(|pcr| format!("sha256 {pcr} 0x{}", hex(&values.sha256[pcr])));
+    let long = extended.map(|pcr| format!("sha384 {pcr} 0x{}", hex(&values.sha384[pcr])));
+    short.into_iter().chain(long).collect()
+}
+
+#[test]
+fn a_profile_is_read_from_a_file_and_a_wrong_line_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let (path, kernel) = (directory.path().join("profile"), directory.path().join("kernel"));
+    std::fs::write(&kernel, b"kernel from a file").unwrap();
+    let text = format!("# a comment\n\nkernel = @{}\ncommand-line = a=b c\nsecure-boot = off\n", kernel.display());
+    std::fs::write(&path, text).unwrap();
+    let expected = BootProfile::default().with_kernel(b"kernel from a file").with_command_line("a=b c");
+    assert_eq!(BootProfile::from_file(&path).unwrap(), expected.with_secure_boot(false));
+    assert_eq!(Component::file(&kernel).unwrap().digests, Component::of("", b"kernel from a file").digests);
+
+    for (text, line) in [("kernel = a\nkernal = b\n", 2), ("secure-boot = perhaps", 1), ("\n\nkernel", 3)] {
+        std::fs::write(&path, text).unwrap();
+        match BootProfile::from_file(&path) {
+            Err(Error::BadProfile { line: found, .. }) => assert_eq!(found, line, "{text}"),
+            other => panic!("{text}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_tpm_remembers_how_its_power_went() {
+    let rack = Rack::temporary().unwrap();
+    let mut machine = booted(&rack, "lux-1");
+    let usual = BootProfile::default();
+    let first = clock(machine.bus());
+    assert!(first.safe);
+
+    machine.power_off().unwrap();
+    machine.power_on(&usual).unwrap();
+    let second = clock(machine.bus());
+    assert_eq!((second.reset_count, second.restart_count, second.safe), (first.reset_count + 1, 0, true));
+
+    machine.reboot(&usual).unwrap();
+    let third = clock(machine.bus());
+    assert_eq!((third.reset_count, third.restart_count, third.safe), (second.reset_count + 1, 0, true));
+
+    machine.suspend().unwrap();
+    assert!(matches!(machine.bus().transact(&command::read_clock()), Err(Error::PoweredOff { .. })));
+    machine.resume().unwrap();
+    let fourth = clock(machine.bus());
+    assert_eq!((fourth.reset_count, fourth.restart_count, fourth.safe), (third.reset_count, 1, true));
+    assert_registers(machine.bus(), &usual.expected_pcrs());
+    assert_eq!(machine.event_log(), usual.event_log());
+
+    // Pulling the reset line under the running system lets the host measure whatever it likes, but not unseen.
+    let other = usual.clone().with_kernel(b"what really runs");
+    machine.tpm_reset(&other).unwrap();
+    let fifth = clock(machine.bus());
+    assert_eq!((fifth.reset_count, fifth.restart_count, fifth.safe), (third.reset_count + 1, 0, false));
+    assert_registers(machine.bus(), &other.expected_pcrs());
+
+    machine.power_cut();
+    machine.power_on(&usual).unwrap();
+    let sixth = clock(machine.bus());
+    assert_eq!((sixth.reset_count, sixth.safe), (fifth.reset_count + 1, false));
+
+    // Suspended, then started afresh: what the specification calls a restart, which the reset counter does not show.
+    machine.suspend().unwrap();
+    machine.power_on(&other).unwrap();
+    let seventh = clock(machine.bus());
+    assert_eq!((seventh.reset_count, seventh.restart_count), (sixth.reset_count, 1));
+    assert_registers(machine.bus(), &other.expected_pcrs());
+}
+
+#[test]
+fn what_a_tpm_wrote_outlives_a_power_cut_and_what_it_only_held_does_not() {
+    let rack = Rack::temporary().unwrap();
+    let mut machine = booted(&rack, "lux-1");
+    let owner = machine.owner_authorization().to_vec();
+    let index = 0x0180_0001;
+    assert_eq!(code(machine.bus(), &nv_define(&owner, index, NV_PROTECTED, b"pass")), 0);
+    assert_eq!(code(machine.bus(), &nv_write(index, b"pass", *b"remember")), 0);
+    assert_eq!(code(machine.bus(), &command::pcr_extend(16, &[1; 32], &[1; 48])), 0);
+    machine.power_cut();
+    machine.power_on(&BootProfile::default()).unwrap();
+    let read = command::nv_read(index, b"pass", 8, 0);
+    assert_eq!(code(machine.bus(), &read), 0);
+    let answer = machine.bus().transact(&read).unwrap();
+    assert_eq!(answer[16..24], *b"remember");
+    assert_eq!(register(machine.bus(), 0x0b, 16), [0; 32]);
+}
+
+#[test]
+fn without_its_authorization_no_hierarchy_obeys() {
+    let rack = Rack::temporary().unwrap();
+    let mut machine = booted(&rack, "lux-1");
+    let other = rack.machine("lux-2").unwrap();
+    let (owner, lockout) = (machine.owner_authorization().to_vec(), machine.lockout_authorization().to_vec());
+    assert_eq!((owner.len(), lockout.len()), (32, 32));
+    assert!(owner != lockout && owner != other.owner_authorization());
+
+    let define = |password: &[u8]| nv_define(password, 0x0180_0001, NV_PROTECTED, b"");
+    assert_eq!(code(machine.bus(), &define(b"")), BAD_AUTH);
+    assert_eq!(code(machine.bus(), &define(other.owner_authorization())), BAD_AUTH);
+    assert_eq!(code(machine.bus(), &define(&owner)), 0);
+
+    // Platform authorization is nobody's, after every kind of start.
+    let take = command::hierarchy_change_auth(PLATFORM, b"", b"mine");
+    assert_eq!(code(machine.bus(), &take), BAD_AUTH);
+    machine.reboot(&BootProfile::default()).unwrap();
+    assert_eq!(code(machine.bus(), &take), BAD_AUTH);
+    machine.tpm_reset(&BootProfile::default()).unwrap();
+    assert_eq!(code(machine.bus(), &take), BAD_AUTH);
+    machine.suspend().unwrap();
+    machine.resume().unwrap();
+    assert_eq!(code(machine.bus(), &take), BAD_AUTH);
+
+    // Clearing the TPM needs the lockout authorization, and one wrong guess bars the right one for a day.
+    let clear = |password: &[u8]| command::command(command::CLEAR, &[LOCKOUT], Some(password), &[]);
+    assert_eq!(code(machine.bus(), &clear(b"")), AUTH_FAIL);
+    assert_eq!(code(machine.bus(), &clear(&lockout)), LOCKED_OUT);
+    // The owner's is not counted: it is long and random, and would be a way to lock the owner out.
+    assert_eq!(code(machine.bus(), &command::hierarchy_change_auth(OWNER, &owner, &owner)), 0);
+}
+
+#[test]
+fn guessing_locks_the_tpm_and_a_reboot_does_not_unlock_it() {
+    const COUNTER: u32 = 0x20e;
+    let rack = Rack::temporary().unwrap();
+    let mut machine = booted(&rack, "lux-1");
+    let (owner, lockout) = (machine.owner_authorization().to_vec(), machine.lockout_authorization().to_vec());
+    let index = 0x0180_0001;
+    assert_eq!((property(machine.bus(), 0x20f), property(machine.bus(), 0x210)), (5, 7200), "tries, recovery time");
+    assert_eq!(code(machine.bus(), &nv_define(&owner, index, NV_PROTECTED, b"right")), 0);
+    assert_eq!(code(machine.bus(), &nv_write(index, b"right", [7; 8])), 0);
+    for guess in 0..5u8 {
+        assert_eq!(code(machine.bus(), &command::nv_read(index, &[guess + 1], 8, 0)), AUTH_FAIL);
+    }
+    let right = command::nv_read(index, b"right", 8, 0);
+    assert_eq!(code(machine.bus(), &right), LOCKED_OUT);
+    machine.reboot(&BootProfile::default()).unwrap();
+    assert_eq!(code(machine.bus(), &right), LOCKED_OUT);
+    let reset = command::command(0x139, &[LOCKOUT], Some(&lockout), &[]); // TPM2_DictionaryAttackLockReset
+    assert_eq!(code(machine.bus(), &reset), 0);
+    assert_eq!(code(machine.bus(), &right), 0);
+
+    // The trap: a power cut after such an authorization counts as a guess; an orderly end does not.
+    machine.power_off().unwrap();
+    machine.power_on(&BootProfile::default()).unwrap();
+    assert_eq!(property(machine.bus(), COUNTER), 0);
+    assert_eq!(code(machine.bus(), &right), 0);
+    machine.power_cut();
+    machine.power_on(&BootProfile::default()).unwrap();
+    assert_eq!(property(machine.bus(), COUNTER), 1);
+}
+
+#[test]
+fn swapped_tpms_keep_their_memory_and_disks_stay() {
+    let rack = Rack::temporary().unwrap();
+    let (mut a, mut b) = (booted(&rack, "lux-1"), rack.machine("lux-2").unwrap());
+    let (owner_a, owner_b) = (a.owner_authorization().to_vec(), b.owner_authorization().to_vec());
+    let certificate_a = std::fs::read(a.ek_certificate_ecc()).unwrap();
+    std::fs::write(a.disk().join("state"), b"of lux-1").unwrap();
+    assert!(matches!(rack.swap_tpms(&mut a, &mut b), Err(Error::PoweredOn { machine }) if machine == "lux-1"));
+    a.power_off().unwrap();
+    rack.swap_tpms(&mut a, &mut b).unwrap();
+    assert_eq!((a.owner_authorization(), b.owner_authorization()), (&owner_b[..], &owner_a[..]));
+    assert_eq!(std::fs::read(a.disk().join("state")).unwrap(), b"of lux-1");
+    b.power_on(&BootProfile::default()).unwrap();
+    assert_eq!(certificate_in_tpm(b.bus(), command::EK_CERTIFICATE_P384), certificate_a);
+    assert_eq!(code(b.bus(), &nv_define(&owner_a, 0x0180_0001, NV_PROTECTED, b"")), 0);
+    b.power_off().unwrap();
+
+    // A swap that broke off in the middle loses no TPM.
+    drop((a, b));
+    let machines = rack.directory().join("machines");
+    std::fs::rename(machines.join("lux-1/tpm"), machines.join("lux-1/tpm.moving")).unwrap();
+    assert_eq!(rack.machine("lux-1").unwrap().owner_authorization(), owner_b);
+}
+
+#[test]
+fn a_rack_is_reopened_as_it_was_left_and_a_machine_has_one_owner() {
+    let directory = tempfile::tempdir().unwrap();
+    let rack = Rack::open(directory.path()).unwrap();
+    let mut machine = booted(&rack, "lux-1");
+    let (owner, before) = (machine.owner_authorization().to_vec(), clock(machine.bus()));
+    let again = Rack::open(directory.path()).unwrap();
+    assert!(matches!(again.machine("lux-1"), Err(Error::InUse { .. })));
+    machine.power_off().unwrap();
+    drop((machine, rack));
+
+    let machine = booted(&again, "lux-1");
+    assert_eq!(machine.owner_authorization(), owner);
+    assert_eq!(clock(machine.bus()).reset_count, before.reset_count + 1);
+    for bad in ["", ".", "..", "a/b", "-a", "a b", "a,b", &"a".repeat(33)] {
+        assert!(matches!(again.machine(bad), Err(Error::BadName { .. })), "{bad:?}");
+        assert!(matches!(again.token(bad), Err(Error::BadName { .. })), "{bad:?}");
+    }
+}
+
+#[test]
+fn a_long_path_still_gets_a_socket_and_a_stale_one_is_no_hindrance() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = directory.path().join("a".repeat(60)).join("b".repeat(60));
+    let rack = Rack::open(&long).unwrap();
+    let mut machine = booted(&rack, "lux-1");
+    assert!(socket(&machine).as_os_str().len() + ".ctrl".len() <= 107);
+    assert_eq!(command::response_code_of(&software(&machine, &command::get_random(8))), Some(0));
+    machine.power_off().unwrap();
+    let socket_directory = socket(&machine).parent().unwrap().to_owned();
+    drop(machine);
+    assert!(!socket_directory.exists());
+
+    let rack = Rack::open(directory.path()).unwrap();
+    let path = rack.directory().join("machines/lux-2");
+    std::fs::create_dir_all(&path).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(path.join("bus")).unwrap());
+    let machine = booted(&rack, "lux-2");
+    assert_eq!(socket(&machine), path.join("bus"));
+    assert_eq!(command::response_code_of(&software(&machine, &command::get_random(8))), Some(0));
+}
+
+#[test]
+fn racks_stand_side_by_side_and_machines_within_one() {
+    let shared = Rack::temporary().unwrap();
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let shared = shared.clone();
+            scope.spawn(move || {
+                // Two threads with racks of their own, two that race to be the first machine of one rack.
+                let rack = if thread < 2 { Rack::temporary().unwrap() } else { shared };
+                let machine = booted(&rack, &format!("lux-{thread}"));
+                for _ in 0..20 {
+                    assert_eq!(command::response_code_of(&software(&machine, &command::get_random(8))), Some(0));
+                }
+                assert_registers(machine.bus(), &BootProfile::default().expected_pcrs());
+            });
+        }
+    });
+    let certificates = std::fs::read_to_string(&shared.vendor_roots()[0]).unwrap();
+    assert_eq!(certificates.matches("BEGIN CERTIFICATE").count(), 1);
+}
+
+#[test]
+fn no_tpm_outlives_a_dropped_machine_or_a_panic() {
+    let rack = Rack::temporary().unwrap();
+    let directory = rack.directory().to_owned();
+    let machine = booted(&rack, "lux-1");
+    let process = machine.tpm_process().unwrap();
+    drop(rack);
+    assert!(directory.exists(), "the machine keeps its rack");
+    drop(machine);
+    assert!(vanishes(process) && !directory.exists());
+
+    let rack = Rack::temporary().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let owner = std::thread::spawn(move || {
+        let machine = booted(&rack, "lux-1");
+        sender.send(machine.tpm_process().unwrap()).unwrap();
+        panic!("on purpose, with a machine on");
+    });
+    assert!(owner.join().is_err());
+    assert!(vanishes(receiver.recv().unwrap()));
+}
+
+/// The program with one machine on, and what it printed about it.
+fn held(directory: &std::path::Path) -> (std::process::Child, Vec<(String, String)>) {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hsm-sim"))
+        .args(["run", "--machine", "lux-1", "--kernel", "6.13", "--dir"])
+        .arg(directory)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(child.stdout.as_mut().unwrap()).lines().take(6);
+    let told = lines.map(|line| line.unwrap().split_once('=').map(|(a, b)| (a.into(), b.into())).unwrap()).collect();
+    (child, told)
+}
+
+fn value<'a>(told: &'a [(String, String)], key: &str) -> &'a str {
+    &told.iter().find(|(found, _)| found == key).unwrap_or_else(|| panic!("{key} in {told:?}")).1
+}
+
+#[test]
+fn the_program_holds_a_machine_for_stock_tools_and_leaves_nothing_however_it_ends() {
+    let directory = tempfile::tempdir().unwrap();
+    let reset_count = |told: &[(String, String)]| {
+        let said = run(Command::new("tpm2_readclock").args(["-T", value(told, "tcti")]));
+        let field = |name: &str| {
+            let line = said.lines().find(|line| line.contains(name)).unwrap_or_else(|| panic!("{said}"));
+            line.split_once(':').unwrap().1.trim().to_owned()
+        };
+        (field("reset_count").parse::<u32>().unwrap(), field("safe") == "yes")
+    };
+
+    let (mut child, told) = held(directory.path());
+    let (first, safe) = reset_count(&told);
+    assert!(safe);
+    let expected = BootProfile::default().with_kernel(b"6.13").expected_pcrs();
+    let hex: String = expected.sha256[4].iter().map(|byte| format!("{byte:02X}")).collect();
+    let registers = run(Command::new("tpm2_pcrread").args(["-T", value(&told, "tcti"), "sha256:4"]));
+    assert!(registers.contains(&hex), "{registers} should have {hex}");
+    assert!(std::fs::exists(value(&told, "ek-certificate-rsa")).unwrap());
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    assert!(vanishes(value(&told, "tpm-process").parse().unwrap()), "the TPM ends with its killed owner");
+
+    let (mut child, told) = held(directory.path());
+    assert_eq!(reset_count(&told), (first + 1, false), "a kill is a power cut");
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert!(vanishes(value(&told, "tpm-process").parse().unwrap()));
+
+    let (mut child, told) = held(directory.path());
+    assert_eq!(reset_count(&told).0, first + 2);
+    run(Command::new("kill").arg(child.id().to_string())); // SIGTERM
+    assert!(child.wait().unwrap().success(), "SIGTERM ends in an orderly shutdown");
+    assert!(vanishes(value(&told, "tpm-process").parse().unwrap()));
+
+    let refused = Command::new(env!("CARGO_BIN_EXE_hsm-sim"))
+        .args(["run", "--machine", "lux/1", "--dir"])
+        .arg(directory.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.starts_with("hsm-sim: \"lux/1\" cannot be a name here"), "{said}");
+}
+
+#[test]
+fn a_missing_program_is_named_with_what_to_do() {
+    let refused = Command::new(env!("CARGO_BIN_EXE_hsm-sim"))
+        .args(["eventlog", "--profile", "/nonexistent/profile", "--out", "/nonexistent/log"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("/nonexistent/profile"), "{said}");
+    let error = Error::ToolMissing { tool: "swtpm".to_owned() };
+    assert_eq!(error.to_string(), "swtpm was not found: run `make setup`, which installs it");
+}
+
+#[test]
+fn a_token_signs_with_its_pin_only_and_is_found_again() {
+    let rack = Rack::temporary().unwrap();
+    let token = rack.token("official-1").unwrap();
+    let other = rack.token("official-2").unwrap();
+    assert!(token.pin() != other.pin() && token.pin() != token.so_pin());
+    let work = rack.directory();
+    let tool = |token: &hsm_sim::Token, pin: &str| {
+        let mut tool = Command::new("pkcs11-tool");
+        tool.env("SOFTHSM2_CONF", token.configuration()).env("PIN", pin).current_dir(work);
+        tool.arg("--module").arg(token.module()).args(["--token-label", token.label(), "--login", "--pin", "env:PIN"]);
+        tool
+    };
+    let generate = ["--keypairgen", "--key-type", "EC:prime256v1", "--id", "01", "--label", "identity"];
+    assert!(!tool(&token, "000000").args(generate).output().unwrap().status.success(), "a wrong PIN is refused");
+    run(tool(&token, token.pin()).args(generate));
+    run(tool(&token, token.pin()).args(["--read-object", "--type", "pubkey", "--id", "01", "-o", "public.der"]));
+    std::fs::write(work.join("message"), b"said on purpose").unwrap();
+    run(Command::new("openssl").args(["dgst", "-sha256", "-binary", "-out", "digest", "message"]).current_dir(work));
+
+    let again = rack.token("official-1").unwrap();
+    assert_eq!((again.pin(), again.configuration()), (token.pin(), token.configuration()));
+    let sign = ["--sign", "--mechanism", "ECDSA", "--id", "01", "--signature-format", "openssl"];
+    run(tool(&again, again.pin()).args(sign).args(["-i", "digest", "-o", "signature"]));
+    let verify = ["dgst", "-sha256", "-keyform", "DER", "-verify", "public.der", "-signature", "signature", "message"];
+    run(Command::new("openssl").args(verify).current_dir(work));
+    assert!(!run(tool(&other, other.pin()).arg("--list-objects")).contains("identity"), "tokens share nothing");
+
+    let temporary = hsm_sim::Token::temporary("official-3").unwrap();
+    let directory = temporary.configuration().parent().unwrap().to_owned();
+    drop(temporary);
+    assert!(!directory.exists());
+}
+
+#[test]
+fn a_machine_that_is_off_answers_nothing_and_says_so() {
     let rack = Rack::temporary().unwrap();
     let mut machine = rack.machine("lux-1").unwrap();
+    assert!(matches!(machine.bus().transact(&command::read_clock()), Err(Error::PoweredOff { .. })));
+    assert!(matches!(machine.power_off(), Err(Error::PoweredOff { .. })));
+    assert!(matches!(machine.reboot(&BootProfile::default()), Err(Error::PoweredOff { .. })));
+    assert!(matches!(machine.resume(), Err(Error::PoweredOff { .. })));
+    let mut early = Software::connect(&machine);
+    assert_eq!(early.receive(Duration::from_secs(5)), Got::Closed);
     machine.power_on(&BootProfile::default()).unwrap();
-    assert_registers(machine.bus(), &BootProfile::default());
-    let answer = software(&machine, &command::get_random(16));
-    assert_eq!(command::response_code_of(&answer), Some(0));
-    assert_eq!(answer.len(), 28);
-    let other = BootProfile::default().with_kernel(b"another kernel");
-    machine.reboot(&other).unwrap();
-    assert_registers(machine.bus(), &other);
-    let before = clock(machine.bus());
+    assert!(matches!(machine.power_on(&BootProfile::default()), Err(Error::PoweredOn { .. })));
+    let mut standing = Software::connect(&machine);
+    standing.send(&command::get_random(8));
+    assert!(matches!(standing.receive(Duration::from_secs(5)), Got::Bytes(_)));
     machine.power_off().unwrap();
-    machine.power_on(&other).unwrap();
-    let after = clock(machine.bus());
-    assert_eq!((after.reset_count, after.safe), (before.reset_count + 1, true));
+    assert_eq!(standing.receive(Duration::from_secs(5)), Got::Closed);
+    machine.power_cut(); // off already: no effect
+
+    // A TPM process that dies is an error, not a hang, and the machine starts again.
+    machine.power_on(&BootProfile::default()).unwrap();
+    run(Command::new("kill").args(["-9", &machine.tpm_process().unwrap().to_string()]));
+    assert!(matches!(machine.bus().transact(&command::read_clock()), Err(Error::TpmGone { .. })));
+    assert_eq!(ask(&machine, &command::read_clock(), Duration::from_secs(5)), Got::Closed);
+    assert!(matches!(machine.power_off(), Err(Error::TpmGone { .. })));
+    machine.power_on(&BootProfile::default()).unwrap();
+    assert!(!clock(machine.bus()).safe);
 }
