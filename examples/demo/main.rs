@@ -69,6 +69,10 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     }
+    if let Some(missing) = data.as_ref().filter(|path| !path.exists()) {
+        println!("{} does not exist: give DATA=path, a file or a directory", missing.display());
+        return ExitCode::from(2);
+    }
     let mut narrator = Narrator::new();
     if let Err(error) = story(&mut narrator, data.as_deref()) {
         println!("\nThe story ends here: {error:#}");
