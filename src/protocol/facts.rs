@@ -68,6 +68,14 @@ pub enum FactsError {
         /// Why.
         reason: String,
     },
+    /// The platform register would approve a PCR that says nothing about the boot.
+    #[error(
+        "PCR {pcr} cannot be part of the platform: it can be reset without a reboot, or moves while the system runs"
+    )]
+    Platform {
+        /// Which.
+        pcr: u8,
+    },
     /// The ladder cannot be built from these officials.
     #[error(transparent)]
     Ladder(#[from] LadderError),
@@ -216,6 +224,7 @@ impl CustodyFacts {
         if parts.expiry_max_seconds == 0 {
             return Err(FactsError::Expiry);
         }
+        check_platform(parts.machine.platform)?;
         let plan = CustodyPlan {
             charter: parts.charter,
             embassy: parts.embassy.clone(),
@@ -299,6 +308,18 @@ impl CustodyFacts {
     pub fn custody_key_name(&self) -> Name {
         self.custody.custody_key.public.name(&self.machine.custody_key)
     }
+}
+
+/// Refuses PCRs that cannot stand for a boot state: 16 and 21 to 23 can be reset by software (TCG PC Client Platform TPM
+/// Profile), and 15 is extended after every register write (protocol.md §9.3).
+///
+/// # Errors
+/// [`FactsError::Platform`].
+pub fn check_platform(platform: PcrSelection) -> Result<(), FactsError> {
+    [15, 16, 21, 22, 23]
+        .into_iter()
+        .find(|pcr| platform.contains(*pcr))
+        .map_or(Ok(()), |pcr| Err(FactsError::Platform { pcr }))
 }
 
 impl Wire for CustodyFacts {

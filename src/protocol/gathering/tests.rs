@@ -491,6 +491,8 @@ fn facts_that_contradict_themselves_are_refused() {
     assert!(matches!(error, FactsError::Expiry), "{error}");
     let error = refused(&|parts| std::mem::swap(&mut parts.unseal, &mut parts.recovery));
     assert!(matches!(error, FactsError::RecoveryBelowUnseal { recovery: 3, unseal: 4 }), "{error}");
+    let error = refused(&|parts| parts.machine.platform = PcrSelection::new(&[0, 7, 23]).unwrap());
+    assert!(matches!(error, FactsError::Platform { pcr: 23 }), "{error}");
     let error = refused(&|parts| parts.amend = Threshold::new(2, 3).unwrap());
     assert!(matches!(error, FactsError::Ladder(_)), "{error}");
     let error = refused(&|parts| parts.recovery.key = parts.unseal.key.clone());
