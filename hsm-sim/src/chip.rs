@@ -18,7 +18,7 @@ use crate::{Error, Result, tool};
 /// Longest a TPM may work on one command: an RSA key takes swtpm seconds when the machine is busy.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 /// Longest a process may take to end once its sockets are closed.
-const END_DEADLINE: Duration = Duration::from_secs(5);
+const END_DEADLINE: Duration = Duration::from_secs(15);
 /// Header of commands and responses: tag, size, code (TPM 2.0 Library, part 1, section 18).
 pub(crate) const HEADER: usize = 10;
 /// Largest command or response these TPMs speak.
@@ -34,7 +34,8 @@ pub(crate) struct Chip {
     log: PathBuf,
     commands: UnixStream,
     control: UnixStream,
-    locality: u8,
+    /// What it was last told, if that still holds.
+    locality: Option<u8>,
     process: Process,
 }
 
@@ -60,7 +61,7 @@ impl Chip {
             .spawn()
             .map_err(Error::io("start", Path::new("/bin/sh")))?;
         let process = Process(Arc::new(Mutex::new(child)));
-        Ok(Self { machine: machine.to_owned(), log: log.to_owned(), commands, control, locality: 0, process })
+        Ok(Self { machine: machine.to_owned(), log: log.to_owned(), commands, control, locality: None, process })
     }
 
     /// The process, for cutting its power while a command runs.
@@ -77,14 +78,16 @@ impl Chip {
 
     /// Pulls the reset line: what a TPM calls _TPM_Init.
     pub(crate) fn init(&mut self) -> Result<()> {
-        self.control(CONTROL_INIT, &[0; 4])
+        self.control(CONTROL_INIT, &[0; 4])?;
+        self.locality = None; // swtpm's is not ours to guess after this
+        Ok(())
     }
 
     /// Sets the locality of the commands that follow.
     pub(crate) fn set_locality(&mut self, locality: u8) -> Result<()> {
-        if self.locality != locality {
+        if self.locality != Some(locality) {
             self.control(CONTROL_SET_LOCALITY, &[locality])?;
-            self.locality = locality;
+            self.locality = Some(locality);
         }
         Ok(())
     }

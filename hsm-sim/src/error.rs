@@ -101,6 +101,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// A directory that the programs the simulation is made of could not be told about.
+    #[error(
+        "{path:?} cannot hold a rack: swtpm needs a path without commas and line ends, choose another directory or TMPDIR"
+    )]
+    BadDirectory {
+        /// The directory.
+        path: PathBuf,
+    },
     /// No socket path below the kernel's limit could be made.
     #[error("socket path {} has {length} bytes and the kernel allows 107: put the rack, or TMPDIR, somewhere shorter", .path.display())]
     PathTooLong {

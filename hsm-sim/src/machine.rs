@@ -1,7 +1,7 @@
 //! A machine: a TPM in its socket, a disk, and a power supply. It starts off; what it boots is measured before its
 //! software gets to the TPM. Dropped while on, it loses power at that moment.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -9,12 +9,11 @@ use std::path::{Path, PathBuf};
 use crate::bus::{self, Bus, Sockets};
 use crate::chip::{Chip, Process};
 use crate::command::{self, PLATFORM};
-use crate::rack::{self, Rack};
+use crate::rack::{self, Lock, Rack};
 use crate::{BootProfile, Error, Result, event_log};
 
 /// The TPM's directory: its memory, and the papers that came with it.
 pub(crate) const TPM: &str = "tpm";
-pub(crate) const TPM_ON_THE_MOVE: &str = "tpm.moving";
 pub(crate) const OWNER_FILE: &str = "owner.authorization";
 pub(crate) const LOCKOUT_FILE: &str = "lockout.authorization";
 /// Socket paths have at most 107 bytes.
@@ -32,7 +31,7 @@ pub struct Machine {
     // The order of what follows is the order in which it is given up.
     _sockets: Sockets,
     _socket_directory: Option<tempfile::TempDir>,
-    _lock: File,
+    _lock: Lock,
     _rack: Rack,
 }
 
@@ -43,7 +42,7 @@ enum Power {
 }
 
 impl Machine {
-    pub(crate) fn new(rack: Rack, name: &str, directory: PathBuf, lock: File) -> Result<Self> {
+    pub(crate) fn new(rack: Rack, name: &str, directory: PathBuf, lock: Lock) -> Result<Self> {
         rack::make_directory(&directory.join("disk"))?;
         let mut path = directory.join("bus");
         let mut socket_directory = None;
@@ -155,8 +154,9 @@ impl Machine {
     /// # Errors
     /// [`Error::PoweredOff`], [`Error::TpmGone`], [`Error::Deadline`]. The machine is off in each case.
     pub fn power_off(&mut self) -> Result<()> {
-        self.shut_down(false)?;
-        self.forget_boot()
+        self.require_on()?;
+        let told = self.shut_down(false);
+        told.and(self.forget_boot())
     }
 
     /// The power goes without warning, also in the middle of a command. No effect on a machine that is off.
@@ -176,7 +176,7 @@ impl Machine {
     /// [`Error::PoweredOff`], [`Error::TpmGone`], [`Error::Refused`], [`Error::Io`].
     pub fn reboot(&mut self, profile: &BootProfile) -> Result<()> {
         self.reset(profile, true)?;
-        self.bus.close_connections();
+        self.bus.restart_software();
         Ok(())
     }
 
@@ -194,7 +194,11 @@ impl Machine {
     /// # Errors
     /// [`Error::PoweredOff`], [`Error::TpmGone`], [`Error::Deadline`]. The machine is off when it fails.
     pub fn suspend(&mut self) -> Result<()> {
-        self.shut_down(true)?;
+        self.require_on()?;
+        if let Err(error) = self.shut_down(true) {
+            self.forget_boot()?;
+            return Err(error);
+        }
         self.power = Power::Suspended;
         Ok(())
     }
@@ -247,7 +251,6 @@ impl Machine {
     }
 
     fn shut_down(&mut self, state: bool) -> Result<()> {
-        self.require_on()?;
         let told = self.bus.with_chip(|chip| self.bus.firmware(chip, &command::shutdown(state)));
         self.power = Power::Off;
         let ended = self.bus.detach().map_or(Ok(()), Chip::end);

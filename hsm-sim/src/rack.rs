@@ -2,6 +2,7 @@
 //! tokens. Nothing outside the directory is read or written, the system's own swtpm authority least of all.
 
 use std::fs::{DirBuilder, File, TryLockError};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -12,8 +13,12 @@ use crate::chip::Chip;
 use crate::command::{self, LOCKOUT, OWNER};
 use crate::{Error, Machine, Result, Token, machine, tool};
 
-/// Longest wait for another process that makes this rack's authority.
-const AUTHORITY_DEADLINE: Duration = Duration::from_secs(120);
+/// Longest wait for another process that makes this rack's authority, or a token.
+const MAKING_DEADLINE: Duration = Duration::from_secs(120);
+/// Longest wait for a machine that its owner gives up at this moment.
+const GIVING_UP_DEADLINE: Duration = Duration::from_millis(100);
+/// Where a TPM is manufactured, until it is whole.
+const UNFINISHED: &str = "tpm.unfinished-";
 /// Failed authorizations before the TPM locks itself: a common choice of vendors lies between 5 and 32.
 const LOCKOUT_TRIES: u32 = 5;
 /// Seconds until one failure is forgotten: two hours.
@@ -38,7 +43,7 @@ impl Rack {
     /// A rack in a temporary directory.
     ///
     /// # Errors
-    /// [`Error::System`], [`Error::Io`].
+    /// [`Error::System`], [`Error::Io`], [`Error::BadDirectory`].
     pub fn temporary() -> Result<Self> {
         let temporary =
             tempfile::Builder::new().prefix("hsm-sim-").tempdir().map_err(Error::system("a temporary directory"))?;
@@ -49,7 +54,7 @@ impl Rack {
     /// The rack in this directory, made if it is not there.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`], [`Error::BadDirectory`].
     pub fn open(directory: &Path) -> Result<Self> {
         make_directory(directory)?;
         // Sockets and the authority's configuration need a path that holds wherever a program stands.
@@ -58,6 +63,10 @@ impl Rack {
     }
 
     fn with(directory: PathBuf, temporary: Option<tempfile::TempDir>) -> Result<Self> {
+        // swtpm and tpm2-tss separate options by commas, the authority's configuration by lines.
+        if directory.as_os_str().as_bytes().iter().any(|byte| b",\n\r".contains(byte)) {
+            return Err(Error::BadDirectory { path: directory });
+        }
         for part in ["ca", "machines", "tokens"] {
             make_directory(&directory.join(part))?;
         }
@@ -78,18 +87,9 @@ impl Rack {
         check_name(name)?;
         let directory = self.inner.directory.join("machines").join(name);
         make_directory(&directory)?;
-        let lock = lock_file(&directory.join("lock"))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(Error::InUse { machine: name.to_owned() }),
-            Err(TryLockError::Error(error)) => return Err(Error::io("lock", &directory.join("lock"))(error)),
-        }
-        let tpm = directory.join(machine::TPM);
-        let moving = directory.join(machine::TPM_ON_THE_MOVE);
-        if !tpm.exists() && moving.exists() {
-            rename(&moving, &tpm)?; // a swap that broke off
-        }
-        if !tpm.exists() {
+        let lock = Lock::take(&directory.join("lock"), GIVING_UP_DEADLINE)?
+            .ok_or_else(|| Error::InUse { machine: name.to_owned() })?;
+        if !directory.join(machine::TPM).exists() {
             self.manufacture(name, &directory)?;
         }
         Machine::new(self.clone(), name, directory, lock)
@@ -122,26 +122,27 @@ impl Rack {
     pub fn swap_tpms(&self, a: &mut Machine, b: &mut Machine) -> Result<()> {
         a.require_off()?;
         b.require_off()?;
-        let moving = a.directory().join(machine::TPM_ON_THE_MOVE);
         let (tpm_a, tpm_b) = (a.directory().join(machine::TPM), b.directory().join(machine::TPM));
-        rename(&tpm_a, &moving)?;
-        rename(&tpm_b, &tpm_a)?;
-        rename(&moving, &tpm_b)?;
+        // In one step: a swap that broke off in the middle would leave a machine for which a new TPM is manufactured.
+        let exchange = rustix::fs::RenameFlags::EXCHANGE;
+        rustix::fs::renameat_with(rustix::fs::CWD, &tpm_a, rustix::fs::CWD, &tpm_b, exchange)
+            .map_err(|error| Error::io("exchange with another machine's", &tpm_a)(error.into()))?;
         a.read_papers()?;
         b.read_papers()
     }
 
     /// What the factory does: EK certificates, PCR banks, authorizations, lockout parameters.
     fn manufacture(&self, name: &str, machine: &Path) -> Result<()> {
-        let scratch = machine.join("tpm.new");
-        if scratch.exists() {
-            std::fs::remove_dir_all(&scratch).map_err(Error::io("remove", &scratch))?;
-        }
-        make_directory(&scratch)?;
-        self.swtpm_setup(name, &scratch)?;
+        // A name of its own: where an owner was killed in the middle, its swtpm_setup may still be writing for a moment.
+        let unfinished = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempdir_in(machine)
+            .map_err(Error::io("make a directory in", machine))?;
+        let scratch = unfinished.path();
+        self.swtpm_setup(name, scratch)?;
 
         let (owner, lockout) = (authorization()?, authorization()?);
-        let mut chip = Chip::power(name, &scratch, &machine.join("factory.log"))?;
+        let mut chip = Chip::power(name, scratch, &machine.join("factory.log"))?;
         chip.init()?;
         let lockout_parameters = command::dictionary_attack_parameters(
             &lockout,
@@ -161,34 +162,20 @@ impl Rack {
         chip.end()?;
         machine::write_secret(&scratch.join(machine::OWNER_FILE), &owner)?;
         machine::write_secret(&scratch.join(machine::LOCKOUT_FILE), &lockout)?;
-        rename(&scratch, &machine.join(machine::TPM)) // one rename: a half-made TPM never looks like a finished one
+        let tpm = machine.join(machine::TPM);
+        // One rename: a half-made TPM never looks like a finished one.
+        std::fs::rename(unfinished.keep(), &tpm).map_err(Error::io("move into place", &tpm))?;
+        remove_unfinished(machine);
+        Ok(())
     }
 
     fn swtpm_setup(&self, name: &str, tpm: &Path) -> Result<()> {
         let ca = self.inner.directory.join("ca");
         // The first machine makes the authority; two at once would make two. After that swtpm_localca locks for itself.
-        let lock = lock_file(&ca.join("lock"))?;
-        let deadline = Instant::now() + AUTHORITY_DEADLINE;
-        while !ca.join("issuercert.pem").exists() {
-            match lock.try_lock() {
-                Ok(()) => {
-                    if ca.join("issuercert.pem").exists() {
-                        break;
-                    }
-                    self.write_configuration(&ca)?;
-                    return self.run_swtpm_setup(name, tpm, &ca);
-                }
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                Err(TryLockError::WouldBlock) => {
-                    return Err(Error::Deadline {
-                        what: "the vendor's authority".to_owned(),
-                        after: AUTHORITY_DEADLINE,
-                    });
-                }
-                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &ca.join("lock"))(error)),
-            }
+        let lock = Lock::wait(&ca.join("lock"), "the making of the vendor's authority")?;
+        if !ca.join("issuercert.pem").exists() {
+            self.write_configuration(&ca)?;
+            return self.run_swtpm_setup(name, tpm, &ca);
         }
         drop(lock);
         self.run_swtpm_setup(name, tpm, &ca)
@@ -266,10 +253,47 @@ pub(crate) fn check_name(name: &str) -> Result<()> {
     }
 }
 
-fn lock_file(path: &Path) -> Result<File> {
-    File::options().create(true).truncate(false).write(true).open(path).map_err(Error::io("open", path))
+/// A lock between processes: a locked file. A process that ends in any way gives it up.
+#[derive(Debug)]
+pub(crate) struct Lock(File);
+
+impl Lock {
+    /// Takes it within a time, or says that somebody else has it.
+    fn take(path: &Path, patience: Duration) -> Result<Option<Self>> {
+        let open = File::options().create(true).truncate(false).write(true).open(path);
+        let file = open.map_err(Error::io("open", path))?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(Self(file))),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                Err(TryLockError::WouldBlock) => return Ok(None),
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", path)(error)),
+            }
+        }
+    }
+
+    /// Takes it, while somebody else makes what it guards.
+    pub(crate) fn wait(path: &Path, what: &str) -> Result<Self> {
+        let late = || Error::Deadline { what: what.to_owned(), after: MAKING_DEADLINE };
+        Self::take(path, MAKING_DEADLINE)?.ok_or_else(late)
+    }
 }
 
-fn rename(from: &Path, to: &Path) -> Result<()> {
-    std::fs::rename(from, to).map_err(Error::io("move into place", to))
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing alone is not enough: a child another thread starts at this moment has a copy until it becomes its program.
+        let _ = self.0.unlock();
+    }
+}
+
+/// What owners that were killed left of TPMs they were manufacturing.
+fn remove_unfinished(machine: &Path) {
+    for entry in std::fs::read_dir(machine).into_iter().flatten().flatten() {
+        if entry.file_name().as_bytes().starts_with(UNFINISHED.as_bytes()) {
+            let _ = std::fs::remove_dir_all(entry.path()); // litter; where it cannot be removed it does no harm
+        }
+    }
 }

@@ -23,7 +23,7 @@ impl Token {
     /// The token in this directory, made with this label if there is none.
     ///
     /// # Errors
-    /// [`Error::BadName`]; [`Error::ToolMissing`] for SoftHSM2 or pkcs11-tool; [`Error::ToolFailed`], [`Error::Io`].
+    /// [`Error::BadName`]; [`Error::ToolMissing`] for SoftHSM2 or pkcs11-tool; [`Error::ToolFailed`], [`Error::Deadline`], [`Error::Io`].
     pub fn open(directory: &Path, label: &str) -> Result<Self> {
         rack::check_name(label)?;
         rack::make_directory(directory)?;
@@ -31,6 +31,7 @@ impl Token {
         let (pin_file, so_pin_file) = (directory.join("user.pin"), directory.join("so.pin"));
         let configuration = directory.join("softhsm2.conf");
         let module = find_module()?;
+        let _lock = rack::Lock::wait(&directory.join("lock"), "the making of the token")?;
         if !pin_file.exists() {
             let (pin, so_pin) = (digits()?, digits()?);
             Self::initialize(&directory, &configuration, &module, label, &pin, &so_pin)?;

@@ -6,17 +6,11 @@ mod common;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use hsm_sim::command::{self, LOCKOUT, OWNER, PLATFORM};
 use hsm_sim::{BootProfile, Bus, Component, Error, Machine, PcrValues, Rack};
-
-fn booted(rack: &Rack, name: &str) -> Machine {
-    let mut machine = rack.machine(name).unwrap();
-    machine.power_on(&BootProfile::default()).unwrap();
-    machine
-}
 
 fn assert_registers(bus: &Bus, expected: &PcrValues) {
     for pcr in 0..24u8 {
@@ -282,10 +276,7 @@ fn swapped_tpms_keep_their_memory_and_disks_stay() {
     assert_eq!(code(b.bus(), &nv_define(&owner_a, 0x0180_0001, NV_PROTECTED, b"")), 0);
     b.power_off().unwrap();
 
-    // A swap that broke off in the middle loses no TPM.
     drop((a, b));
-    let machines = rack.directory().join("machines");
-    std::fs::rename(machines.join("lux-1/tpm"), machines.join("lux-1/tpm.moving")).unwrap();
     assert_eq!(rack.machine("lux-1").unwrap().owner_authorization(), owner_b);
 }
 
@@ -307,6 +298,8 @@ fn a_rack_is_reopened_as_it_was_left_and_a_machine_has_one_owner() {
         assert!(matches!(again.machine(bad), Err(Error::BadName { .. })), "{bad:?}");
         assert!(matches!(again.token(bad), Err(Error::BadName { .. })), "{bad:?}");
     }
+    let comma = Rack::open(&directory.path().join("a,b")).unwrap_err().to_string();
+    assert!(comma.contains("without commas"), "{comma}");
 }
 
 #[test]
@@ -348,6 +341,11 @@ fn racks_stand_side_by_side_and_machines_within_one() {
             });
         }
     });
+    let pins = std::thread::scope(|scope| {
+        let token = || shared.token("official-1").unwrap().pin().to_owned();
+        [(); 4].map(|()| scope.spawn(token)).map(|thread| thread.join().unwrap())
+    });
+    assert!(pins.iter().all(|pin| *pin == pins[0]), "four that ask at once get the same token: {pins:?}");
     let certificates = std::fs::read_to_string(&shared.vendor_roots()[0]).unwrap();
     assert_eq!(certificates.matches("BEGIN CERTIFICATE").count(), 1);
 }
@@ -438,15 +436,95 @@ fn the_program_holds_a_machine_for_stock_tools_and_leaves_nothing_however_it_end
 }
 
 #[test]
-fn a_missing_program_is_named_with_what_to_do() {
-    let refused = Command::new(env!("CARGO_BIN_EXE_hsm-sim"))
-        .args(["eventlog", "--profile", "/nonexistent/profile", "--out", "/nonexistent/log"])
-        .output()
+fn the_program_explains_itself_and_names_what_is_missing() {
+    let program = |arguments: &[&str]| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_hsm-sim"));
+        program.args(arguments);
+        program
+    };
+    let help = run(&mut program(&["--help"]));
+    assert!(help.contains("run") && help.contains("eventlog"), "{help}");
+    assert!(run(&mut program(&["run", "--help"])).contains("orderly shutdown; SIGKILL is a power cut"));
+
+    let directory = tempfile::tempdir().unwrap();
+    let log = directory.path().join("log");
+    run(program(&["eventlog", "--kernel", "6.13", "--out"]).arg(&log));
+    assert_eq!(std::fs::read(&log).unwrap(), BootProfile::default().with_kernel(b"6.13").event_log());
+
+    let refused = |program: &mut Command| {
+        let output = program.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && said.starts_with("hsm-sim: "), "{said}");
+        said
+    };
+    let said = refused(&mut program(&["eventlog", "--profile", "/nonexistent/profile", "--out", "/nonexistent/log"]));
+    assert!(said.contains("/nonexistent/profile"), "{said}");
+    let said = refused(program(&["eventlog", "--kernel", "@/nonexistent/kernel", "--out"]).arg(&log));
+    assert!(said.contains("/nonexistent/kernel"), "{said}");
+
+    let token = |module: &str| {
+        let mut test = Command::new(std::env::current_exe().unwrap());
+        test.args(["--exact", "--ignored", "makes_a_token"]).env("SOFTHSM2_MODULE", module).output().unwrap()
+    };
+    let missing = token("/nonexistent/module.so");
+    let said = String::from_utf8_lossy(&missing.stdout).into_owned() + &String::from_utf8_lossy(&missing.stderr);
+    assert!(!missing.status.success(), "{said}");
+    assert!(said.contains("/nonexistent/module.so was not found: run `make setup`, which installs it"), "{said}");
+}
+
+#[test]
+#[ignore = "run by the test before, in a process with another environment"]
+fn makes_a_token() {
+    if let Err(error) = hsm_sim::Token::temporary("official-1") {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn an_owner_killed_in_the_factory_leaves_nothing_and_the_next_one_starts_afresh() {
+    let directory = tempfile::tempdir().unwrap();
+    let name = directory.path().display().to_string();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_hsm-sim"))
+        .args(["run", "--machine", "lux-1", "--dir", &name])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
         .unwrap();
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("/nonexistent/profile"), "{said}");
-    let error = Error::ToolMissing { tool: "swtpm".to_owned() };
-    assert_eq!(error.to_string(), "swtpm was not found: run `make setup`, which installs it");
+    let working = || processes_about(&name).into_iter().filter(|process| *process != child.id()).collect::<Vec<_>>();
+    let start = Instant::now();
+    while working().is_empty() {
+        assert!(start.elapsed() < Duration::from_secs(10), "the factory never started");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(!directory.path().join("machines/lux-1/tpm").exists(), "killed too late to show anything");
+
+    // Its helpers finish what they are at, and no more.
+    let rack = Rack::open(directory.path()).unwrap();
+    let machine = booted(&rack, "lux-1");
+    let start = Instant::now();
+    while processes_about(&name).into_iter().any(|process| Some(process) != machine.tpm_process()) {
+        assert!(start.elapsed() < Duration::from_secs(10), "{:?} outlive their owner", processes_about(&name));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let certificate = certificate_in_tpm(machine.bus(), command::EK_CERTIFICATE_P384);
+    assert_eq!(certificate, std::fs::read(machine.ek_certificate_ecc()).unwrap());
+    let left = std::fs::read_dir(directory.path().join("machines/lux-1")).unwrap();
+    let unfinished = |name: &std::ffi::OsStr| name.to_string_lossy().contains("unfinished");
+    assert!(!left.into_iter().any(|entry| unfinished(&entry.unwrap().file_name())));
+}
+
+/// The processes whose command line names a directory.
+fn processes_about(directory: &str) -> Vec<u32> {
+    let entries = std::fs::read_dir("/proc").unwrap().flatten();
+    let named = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    named
+        .filter(|process: &u32| {
+            let line = std::fs::read(format!("/proc/{process}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains(directory)
+        })
+        .collect()
 }
 
 #[test]
@@ -508,6 +586,20 @@ fn a_machine_that_is_off_answers_nothing_and_says_so() {
     assert!(matches!(machine.bus().transact(&command::read_clock()), Err(Error::TpmGone { .. })));
     assert_eq!(ask(&machine, &command::read_clock(), Duration::from_secs(5)), Got::Closed);
     assert!(matches!(machine.power_off(), Err(Error::TpmGone { .. })));
+    assert!(!machine.is_on() && machine.event_log().is_empty() && !machine.event_log_path().exists());
     machine.power_on(&BootProfile::default()).unwrap();
     assert!(!clock(machine.bus()).safe);
+
+    // One that hangs keeps neither its host nor its software: cutting the power ends both waits.
+    run(Command::new("kill").args(["-STOP", &machine.tpm_process().unwrap().to_string()]));
+    let mut standing = Software::connect(&machine);
+    standing.send(&command::get_random(8));
+    let bus = machine.bus().clone();
+    let host = std::thread::spawn(move || bus.transact(&command::read_clock()));
+    assert_eq!(standing.receive(Duration::from_millis(200)), Got::Nothing);
+    let start = Instant::now();
+    machine.power_cut();
+    assert_eq!(standing.receive(Duration::from_secs(5)), Got::Closed);
+    assert!(matches!(host.join().unwrap(), Err(Error::TpmGone { .. } | Error::PoweredOff { .. })));
+    assert!(start.elapsed() < Duration::from_secs(5));
 }

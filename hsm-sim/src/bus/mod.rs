@@ -154,8 +154,13 @@ impl Bus {
         chip
     }
 
-    /// Ends all connections of software, as when its machine restarts.
-    pub(crate) fn close_connections(&self) {
+    /// What the restart of a machine does to its software: connections end, and its locality is the usual one again.
+    pub(crate) fn restart_software(&self) {
+        self.inner.locality.store(0, Ordering::SeqCst);
+        self.close_connections();
+    }
+
+    fn close_connections(&self) {
         for stream in lock(&self.inner.connections).open.values() {
             // Fails only when the other side closed first.
             let _ = stream.shutdown(Shutdown::Both);
@@ -200,7 +205,7 @@ impl Inner {
         command: &[u8],
     ) -> Result<Vec<u8>> {
         chip::check_command(command)?;
-        let start = Instant::now();
+        let (start, power) = (Instant::now(), self.power_losses());
         self.record(exchange, origin, Leg::ToTpm, command);
         let response = chip.set_locality(locality).and_then(|()| chip.transact(command)).inspect_err(|error| {
             // A chip that broke off in the middle of an answer can no longer be understood.
@@ -212,15 +217,18 @@ impl Inner {
         let latency =
             lock(&self.latency).as_ref().zip(command::code_of(command)).map(|(profile, code)| profile.of(code));
         if let Some(rest) = latency.and_then(|latency| latency.checked_sub(start.elapsed())) {
-            self.sleep(rest); // with the chip locked: it is busy
+            self.sleep(rest, power); // with the chip locked: it is busy
         }
         Ok(response)
     }
 
-    /// Sleeps, and says whether the power stayed on.
-    fn sleep(&self, time: Duration) -> bool {
+    fn power_losses(&self) -> u64 {
+        *lock(&self.power_losses)
+    }
+
+    /// Sleeps, and says whether the power stayed on since there had been so many losses of it.
+    fn sleep(&self, time: Duration, before: u64) -> bool {
         let losses = lock(&self.power_losses);
-        let before = *losses;
         let wait = self.power_lost.wait_timeout_while(losses, time, |losses| *losses == before);
         wait.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
@@ -240,6 +248,7 @@ impl Inner {
             if !bytes.is_empty() {
                 self.record(exchange, Origin::Software, Leg::FromSoftware, bytes);
             }
+            let power = self.power_losses();
             if !whole || !self.is_on() {
                 return;
             }
@@ -249,7 +258,7 @@ impl Inner {
             };
             // A host's own rule may fail as well: either way software sees a bus that went dead.
             let Ok(answer) = answer else { return };
-            if !answer.delay.is_zero() && !self.sleep(answer.delay) {
+            if !answer.delay.is_zero() && !self.sleep(answer.delay, power) {
                 return;
             }
             if !answer.bytes.is_empty() {
@@ -365,8 +374,13 @@ impl Sockets {
         let thread = std::thread::Builder::new()
             .name(format!("bus of {}", inner.machine))
             .spawn(move || {
-                while let Ok((stream, _)) = accepting.accept() {
-                    Self::start(&inner, stream, serve);
+                loop {
+                    match accepting.accept() {
+                        Ok((stream, _)) => Self::start(&inner, stream, serve),
+                        Err(_) if lock(&inner.connections).closed_for_good => return,
+                        // Too many open files, say: a bus that gave up here would let software wait for ever.
+                        Err(_) => std::thread::sleep(Duration::from_millis(10)),
+                    }
                 }
             })
             .map_err(Error::system("a thread"))?;

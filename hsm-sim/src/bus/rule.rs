@@ -1,6 +1,7 @@
 //! What an interposer does to a command or its response, and when. One mechanism (a closure that gets the exchange and
 //! returns an answer), and a name for each classical use of it.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -113,8 +114,8 @@ type Action = Box<dyn FnMut(&Exchange<'_>) -> Result<Answer> + Send>;
 #[must_use = "a rule does nothing until it is given to `Bus::plan`"]
 pub struct Rule {
     condition: Condition,
-    first: u64,
-    times: u64,
+    nth: Option<u64>,
+    times: Option<u64>,
     action: Action,
 }
 
@@ -132,7 +133,7 @@ impl Rule {
     /// Matches commands whose bytes satisfy a condition.
     pub fn when(condition: impl Fn(&[u8]) -> bool + Send + Sync + 'static) -> Self {
         let pass = |exchange: &Exchange<'_>| exchange.forward().map(Answer::bytes);
-        Self { condition: Box::new(condition), first: 1, times: u64::MAX, action: Box::new(pass) }
+        Self { condition: Box::new(condition), nth: None, times: None, action: Box::new(pass) }
     }
 
     /// Also asks for this condition.
@@ -142,14 +143,14 @@ impl Rule {
         self
     }
 
-    /// Acts on the nth match only, counted from 1.
+    /// Acts on the nth match only, counted from 1 (0 means 1).
     pub fn nth(self, n: u64) -> Self {
-        Self { first: n, times: 1, ..self }
+        Self { nth: Some(n.max(1)), ..self }
     }
 
     /// Acts on this many matches only, beginning with the first (or with the one of [`Rule::nth`]).
     pub fn times(self, times: u64) -> Self {
-        Self { times, ..self }
+        Self { times: Some(times), ..self }
     }
 
     /// Acts as a closure says. An error it returns closes the connection.
@@ -172,7 +173,9 @@ impl Rule {
         self.act(move |exchange| Ok(Answer::bytes(exchange.forward()?).after(delay)))
     }
 
-    /// Flips one bit (0 the lowest) of one byte; an offset past the end means the last byte.
+    /// Flips one bit (0 the lowest) of one byte; an offset past the end means the last byte. A response whose size field
+    /// (offsets 2 to 5) then promises more than comes lets the software wait, as [`Loss::Silent`] does; a command whose
+    /// size field is wrong cannot be sent, and the connection closes.
     pub fn flip_bit(self, side: Side, offset: usize, bit: u8) -> Self {
         self.substitute(side, move |bytes| {
             let mut bytes = bytes.to_vec();
@@ -230,7 +233,8 @@ impl Rule {
         })
     }
 
-    /// Puts other bytes in the place of the command or of the response.
+    /// Puts other bytes in the place of the command or of the response. A command must be one whole command, or the
+    /// connection closes; a response may be anything.
     pub fn substitute(self, side: Side, mut change: impl FnMut(&[u8]) -> Vec<u8> + Send + 'static) -> Self {
         self.act(move |exchange| {
             let answer = match side {
@@ -252,10 +256,11 @@ impl Rule {
     }
 
     pub(super) fn activate(self) -> Active {
+        let first = self.nth.unwrap_or(1);
+        let times = self.times.unwrap_or(if self.nth.is_some() { 1 } else { u64::MAX });
         Active {
             condition: self.condition,
-            first: self.first,
-            last: self.first.saturating_add(self.times).saturating_sub(1),
+            due: first..first.saturating_add(times),
             matched: AtomicU64::new(0),
             acted: AtomicU64::new(0),
             action: Mutex::new(self.action),
@@ -265,8 +270,7 @@ impl Rule {
 
 pub(super) struct Active {
     condition: Condition,
-    first: u64,
-    last: u64,
+    due: Range<u64>,
     matched: AtomicU64,
     acted: AtomicU64,
     action: Mutex<Action>,
@@ -279,7 +283,7 @@ impl Active {
             return false;
         }
         let number = self.matched.fetch_add(1, Ordering::SeqCst) + 1;
-        (self.first..=self.last).contains(&number)
+        self.due.contains(&number)
     }
 
     pub(super) fn count_action(&self) {

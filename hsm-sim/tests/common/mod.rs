@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hsm_sim::command::{self, Clock};
-use hsm_sim::{Bus, Machine};
+use hsm_sim::{BootProfile, Bus, Machine, Rack};
 
 /// TPM_RC_BAD_AUTH, session 1.
 pub const BAD_AUTH: u32 = 0x9a2;
@@ -16,6 +16,13 @@ pub const BAD_AUTH: u32 = 0x9a2;
 pub const AUTH_FAIL: u32 = 0x98e;
 /// TPM_RC_LOCKOUT.
 pub const LOCKED_OUT: u32 = 0x921;
+
+/// A machine that runs what machines usually run.
+pub fn booted(rack: &Rack, name: &str) -> Machine {
+    let mut machine = rack.machine(name).unwrap();
+    machine.power_on(&BootProfile::default()).unwrap();
+    machine
+}
 
 /// A connection as tpm2-tss makes one.
 pub struct Software(pub UnixStream);
