@@ -216,3 +216,63 @@ fn parameter(before: &str, path: &Path, after: &str) -> std::ffi::OsString {
     text.push(after);
     text
 }
+
+#[cfg(test)]
+#[allow(clippy::panic, clippy::indexing_slicing)]
+mod tests {
+    use super::*;
+
+    /// A message with a header that states this length.
+    fn message(stated: u32) -> Vec<u8> {
+        let mut bytes = vec![0x80, 1];
+        bytes.extend_from_slice(&stated.to_be_bytes());
+        bytes.extend_from_slice(&[0; 4]);
+        bytes
+    }
+
+    fn read_within(stream: &mut UnixStream, time: Duration) -> Option<ErrorKind> {
+        let start = Instant::now();
+        let outcome = read_frame(stream, start + time);
+        assert!(start.elapsed() < time + Duration::from_secs(2), "a deadline that was not kept");
+        outcome.err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn no_peer_holds_a_reader_past_its_deadline() {
+        let (time, pair) =
+            (Duration::from_millis(100), || UnixStream::pair().unwrap_or_else(|error| panic!("{error}")));
+        let (mut ours, silent) = pair();
+        assert_eq!(read_within(&mut ours, time), Some(ErrorKind::TimedOut));
+        drop(silent);
+        assert_eq!(read_within(&mut ours, time), Some(ErrorKind::UnexpectedEof));
+
+        for (bytes, expected) in [
+            (message(10), None),
+            (message(11), Some(ErrorKind::TimedOut)),
+            (message(9), Some(ErrorKind::InvalidData)),
+            (message(4097), Some(ErrorKind::InvalidData)),
+        ] {
+            let (mut ours, mut theirs) = pair();
+            write_all(&mut theirs, &bytes, Instant::now() + time).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(read_within(&mut ours, time), expected, "{bytes:?}");
+        }
+
+        // Drop by drop: each read succeeds in time, and all together would not.
+        let (mut ours, mut theirs) = pair();
+        let dripping = std::thread::spawn(move || {
+            while theirs.write_all(&message(4096)[..1]).is_ok() {
+                std::thread::sleep(Duration::from_millis(30));
+            }
+        });
+        assert_eq!(read_within(&mut ours, time * 2), Some(ErrorKind::TimedOut));
+        drop(ours);
+        assert!(dripping.join().is_ok());
+
+        // A peer that does not read.
+        let (mut ours, _theirs) = pair();
+        let start = Instant::now();
+        let error = write_all(&mut ours, &vec![0; 16 << 20], start + time).err().map(|error| error.kind());
+        assert_eq!(error, Some(ErrorKind::TimedOut));
+        assert!(start.elapsed() < Duration::from_secs(2));
+    }
+}

@@ -213,12 +213,15 @@ impl Inner {
                 chip.process().kill();
             }
         })?;
-        self.record(exchange, origin, Leg::FromTpm, &response);
         let latency =
             lock(&self.latency).as_ref().zip(command::code_of(command)).map(|(profile, code)| profile.of(code));
-        if let Some(rest) = latency.and_then(|latency| latency.checked_sub(start.elapsed())) {
-            self.sleep(rest, power); // with the chip locked: it is busy
+        if let Some(rest) = latency.and_then(|latency| latency.checked_sub(start.elapsed()))
+            && !self.sleep(rest, power)
+        // with the chip locked: it is busy
+        {
+            return Err(Error::PoweredOff { machine: self.machine.clone() });
         }
+        self.record(exchange, origin, Leg::FromTpm, &response);
         Ok(response)
     }
 
