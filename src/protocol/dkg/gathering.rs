@@ -28,18 +28,15 @@ impl Gathering {
     /// Starts an attempt: a number no smaller than any this official has taken part in, new for each try.
     ///
     /// # Errors
-    /// [`ZeroNonce`] with the member, never in practice.
+    /// [`Unfinished`] with the member, never in practice.
     pub fn start(
         member: Member,
         attempt: Attempt,
         rng: &mut (impl RngCore + CryptoRng),
     ) -> Result<(Self, Contribution), Unfinished<Member>> {
         match Contribution::new(&member, attempt, rng) {
-            Ok(own) => {
-                let mut contributions = empty(&member);
-                put(&mut contributions, member.position(), own.clone());
-                Ok((Self { member, attempt, contributions }, own))
-            }
+            // The own signature is verified like a stranger's before it is sent: a fault in the machine shows here.
+            Ok(own) => Ok((Self::resume(member, own.clone())?, own)),
             Err(error) => Err(Unfinished { phase: Box::new(member), reason: error.into() }),
         }
     }
