@@ -5,8 +5,9 @@ use anyhow::{Context, anyhow, bail};
 use chancery::{
     hardware::{CustodyTpm, EmbassyKeys, EmbassyTpm, Foundation, MachineTpm, Order},
     protocol::{
+        charter::{Charter, VerifiedCharter},
         dataset_version::VerifiedVersion,
-        facts::{CustodyFacts, CustodyFactsParts},
+        facts::CustodyFacts,
         group::Point,
         offer::{DatasetAt, Offer, Opening, SignedOffer, Statement},
         quorum::Position,
@@ -248,18 +249,18 @@ pub fn moved_to_another_point(
     Ok(attempted(outcome, "approvals for one point decapsulated another"))
 }
 
-pub fn key_on_two_rungs(facts: &CustodyFacts, parts: &CustodyFactsParts, plan: &CustodyPlan) -> Attempt {
-    let mut parts = parts.clone();
-    let first = parts.unseal.members.first().context("a first official")?.identity;
-    if let Some(second) = parts.unseal.members.get_mut(1) {
+pub fn key_on_two_rungs(facts: &CustodyFacts, founding: &VerifiedCharter, plan: &CustodyPlan) -> Attempt {
+    let mut parts = founding.charter().parts().clone();
+    let first = parts.officials.first().context("a first official")?.identity;
+    if let Some(second) = parts.officials.get_mut(1) {
         second.identity = first;
     }
     let mut plan = plan.clone();
     if let Some(second) = plan.officials.get_mut(1) {
         *second = first;
     }
-    match (CustodyFacts::new(parts), plan.custody(facts.machine().counter_first)) {
-        (Err(facts), Err(ladder)) => Ok(Ok(format!("the facts: {facts}\nthe ladder: {ladder}"))),
+    match (Charter::new(parts), plan.custody(facts.machine().counter_first)) {
+        (Err(charter), Err(ladder)) => Ok(Ok(format!("the charter: {charter}\nthe ladder: {ladder}"))),
         _ => Ok(Err("a policy with one key on two rungs was computed".to_owned())),
     }
 }

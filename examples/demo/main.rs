@@ -23,13 +23,17 @@ use anyhow::{Context, bail};
 use chancery::{
     hardware::{EmbassyTpm, MachineTpm, Order},
     protocol::{
+        charter::{
+            Charter, CharterCustody, CharterDataset, CharterEmbassy, CharterMachine, CharterOwner, CharterParts,
+            Country, HardwareClass, QuorumRule, SignedCharter, Signer,
+        },
+        contribution::Contribution,
         dataset::DatasetSeed,
         dataset_version::{DatasetVersionRecord, UnsignedVersion, VerifiedVersion},
         evidence::eventlog::{Bank, EventLog},
-        facts::{CustodyFacts, CustodyFactsParts, MachineFacts, QuorumFacts},
         group::lagrange_at_zero,
         hash::Hash,
-        ids::{CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, QuorumKind},
+        ids::{DatasetName, DatasetVersion, EmbassyName, Generation, QuorumKind},
         partial::{Combiner, PreparedQuorum, decapsulate},
         quorum::{Position, Threshold},
         secret::Secret,
@@ -44,10 +48,7 @@ use chancery::{
     },
 };
 use hsm_sim::{BootProfile, Rack};
-use p256::ecdsa::{
-    Signature, SigningKey,
-    signature::{Signer, Verifier},
-};
+use p256::ecdsa::SigningKey;
 use rand_core::OsRng;
 
 use crate::{
@@ -105,22 +106,22 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
         .zip(1..)
         .map(|(name, place)| Person::new(folder.path(), name, Position::new(place).context("a place")?))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let charter = tell.step("Home founds the network: who the officials are, and their keys", || {
-        let mut text = String::from("founding charter of the demonstration network\n");
-        for person in &people {
-            let identity = people::point_of(&person.identity)?;
-            let hybrid = Hash::of_bytes(&person.hybrid.public().encode());
-            let line = (hex(&identity.encode()), hex(&person.static_public().encode()), hybrid);
-            text.push_str(&format!("{} identity {} dkg {} hybrid {}\n", person.name, line.0, line.1, line.2));
-        }
-        let signature: Signature = home_key.sign(text.as_bytes());
-        home.write("founding-charter.txt", text.as_bytes())?;
-        home.write("founding-charter.sig", &signature.to_bytes())?;
-        let charter = CharterId(Hash::of_bytes(text.as_bytes()));
-        Ok((charter, format!("charter {charter}")))
-    })?;
     let unseal_of = Threshold::new(3, 5)?;
     let recovery_of = Threshold::new(4, 5)?;
+    let embassy_name = EmbassyName::new("luxembourg")?;
+    let (land, police) = (DatasetName::new("land-register")?, DatasetName::new("police-files")?);
+    let draft = founding_draft(&people, &owner, &home_key, &embassy_name, [&land, &police])?;
+    let founding = tell.step("Home founds the network: officials, quorums, embassy, data owner, datasets", || {
+        let mut signed = SignedCharter::unsigned(Charter::new(draft)?);
+        signed.sign(Signer::Home, &home_key)?;
+        home.write("charter-1.bin", &signed.encode())?;
+        // What every reader does; home's key is known from elsewhere.
+        let read = SignedCharter::decode(&home.read("charter-1.bin")?)?;
+        let founding = read.found(Country::new("ZZ")?, &people::point_of(&home_key)?)?;
+        let detail = format!("network {}, {}", founding.id(), founding.authority());
+        Ok((founding, detail))
+    })?;
+    let charter = founding.id();
     let unseal = tell.step("Five officials make the unseal quorum's key, 3 of 5, without a dealer", || {
         let genesis = genesis::generate(&mut people, charter, QuorumKind::Unseal, unseal_of)?;
         auditor.write("unseal-certificate.bin", &genesis.certificate.encode())?;
@@ -144,21 +145,17 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
 
     // ------------------------------------------------------------------------------------------------------------------
     tell.chapter("The embassy machine");
-    let embassy_name = EmbassyName::new("luxembourg")?;
     let profile = BootProfile::default();
+    let chartered = &founding.charter().parts().embassies[0];
     let plan = CustodyPlan {
         charter,
         embassy: embassy_name.clone(),
         generation: Generation::FIRST,
         officials: people.iter().map(|person| people::point_of(&person.identity)).collect::<anyhow::Result<_>>()?,
         unseal: unseal_of,
-        amend: unseal_of,
-        platform: PcrSelection::new(&[0, 2, 4, 7, 11, 12])?,
-        handles: CustodyHandles {
-            counter: NvHandle::new(0x0180_0010)?,
-            register: NvHandle::new(0x0180_0011)?,
-            charter_pin: NvHandle::new(0x0180_0012)?,
-        },
+        amend: founding.charter().amend()?,
+        platform: chartered.platform,
+        handles: chartered.handles,
     };
     let rack = Rack::open(&folder.path().join("rack"))?;
     let machine = tell.step("A machine is bought, boots, and measures what it boots", || {
@@ -201,49 +198,54 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
         Ok((keys, format!("T = {}\nsigned for by {}", hex(&tpm.custody_point()?.encode()), list(&quorum))))
     })?;
     let mut embassy = Embassy::open(machine, disk, plan.clone())?;
-    let parts = CustodyFactsParts {
-        charter,
-        embassy: embassy_name.clone(),
-        generation: Generation::FIRST,
-        unseal: QuorumFacts {
-            key: unseal.key.clone(),
-            members: people.iter().map(Person::facts).collect::<anyhow::Result<_>>()?,
-        },
-        recovery: QuorumFacts {
-            key: recovery.key.clone(),
-            members: people.iter().map(Person::facts).collect::<anyhow::Result<_>>()?,
-        },
-        amend: unseal_of,
-        expiry_max_seconds: EXPIRY_MAX_SECONDS,
-        machine: MachineFacts {
-            platform: plan.platform,
-            handles: plan.handles,
-            counter_first: keys.counter_first,
-            custody_key: embassy.tpm.custody_point()?,
-            identity_key: embassy.tpm.identity_point()?,
-        },
-    };
-    let facts = tell.step("Home signs the facts that everyone will check against", || {
-        let facts = CustodyFacts::new(parts.clone())?;
-        let bytes = facts.encode();
-        let signature: Signature = home_key.sign(&bytes);
-        for room in people.iter().map(|person| &person.room).chain([&agent, &auditor, &owner.room, &embassy.room]) {
-            room.write("facts.bin", &bytes)?;
-            room.write("facts.sig", &signature.to_bytes())?;
-        }
-        // What every reader does.
-        let read = agent.read("facts.bin")?;
-        home_key.verifying_key().verify(&read, &Signature::from_slice(&agent.read("facts.sig")?)?)?;
-        if CustodyFacts::decode(&read)? != facts || !auditor.path("facts.bin").exists() {
-            bail!("the facts do not read back");
-        }
-        Ok((facts, format!("{} bytes; unseal {unseal_of}, recovery {recovery_of}", bytes.len())))
-    })?;
+    let facts =
+        tell.step("The completed charter names the quorums' keys and T; home and three officials sign it", || {
+            let custody = CharterCustody {
+                generation: Generation::FIRST,
+                unseal: unseal.key.clone(),
+                unseal_certificate: Hash::of_bytes(&unseal.certificate.encode()),
+                recovery: recovery.key.clone(),
+                recovery_certificate: Hash::of_bytes(&recovery.certificate.encode()),
+                machines: vec![CharterMachine {
+                    embassy: embassy_name.clone(),
+                    counter_first: keys.counter_first,
+                    custody_key: embassy.tpm.custody_point()?,
+                    identity_key: embassy.tpm.identity_point()?,
+                }],
+            };
+            let parts = CharterParts {
+                version: 2,
+                founding: Some(charter),
+                previous: Some(founding.hash()),
+                custody: Some(custody),
+                ..founding.charter().parts().clone()
+            };
+            let mut signed = SignedCharter::unsigned(Charter::new(parts)?);
+            signed.sign(Signer::Home, &home_key)?;
+            for person in people.iter().take(3) {
+                // Each official's own machine compares the keys with the certificate that all officials signed.
+                let claimed = signed.unverified().parts().custody.as_ref().context("custody")?;
+                if unseal.certificate.verify(&unseal.terms)? != claimed.unseal
+                    || recovery.certificate.verify(&recovery.terms)? != claimed.recovery
+                {
+                    bail!("the charter names other keys than the officials made");
+                }
+                signed.sign(Signer::Official(person.name.clone()), &person.identity)?;
+            }
+            let bytes = signed.encode();
+            for room in people.iter().map(|person| &person.room).chain([&agent, &auditor, &owner.room, &embassy.room]) {
+                room.write("charter-2.bin", &bytes)?;
+            }
+            let completed = SignedCharter::decode(&agent.read("charter-2.bin")?)?.succeed(&founding)?;
+            let facts = completed.charter().facts(&embassy_name)?;
+            Ok((
+                facts,
+                format!("{}\nunseal {unseal_of}, recovery {recovery_of}; {} bytes", completed.authority(), bytes.len()),
+            ))
+        })?;
 
     // ------------------------------------------------------------------------------------------------------------------
     tell.chapter("A register to replicate");
-    let land = DatasetName::new("land-register")?;
-    let police = DatasetName::new("police-files")?;
     let versions = tell.step("The data owner creates two datasets at home and forgets their seeds", || {
         let mut records = Vec::new();
         for dataset in [&land, &police] {
@@ -311,27 +313,22 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
     let mut recorded: Vec<TpmApproval> = Vec::new();
     let mut shares_of_w = Vec::new();
     let offered = first.signed.clone();
-    tell.step("Boris's machine is broken and sends another official's half; he is named, and it goes on", || {
+    tell.step("Boris is coerced: his client sends a spoiled half. He is named, and it goes on", || {
         let checked = people[1].review(&offered, &facts, &wanted)?;
-        let theirs = people[1].unseal.take();
-        people[1].unseal = people[2].unseal.take();
-        let spoiled = people[1].consent(&checked, &facts);
-        people[2].unseal = people[1].unseal.take();
-        people[1].unseal = theirs;
-        let refused = match spoiled {
-            // His own machine already sees that this share is not his.
-            Err(error) => format!("his own machine: {error}"),
-            Ok(contribution) => match first.receive(&contribution) {
-                Ok(_) => bail!("a wrong half was counted"),
-                Err(refusal) => refusal.to_string(),
-            },
-        };
-        let mut altered = people[1].consent(&checked, &facts)?.encode();
+        let honest = people[1].consent(&checked, &facts)?;
+        let spoiled = people[1].spoil(&honest, &offered)?;
+        let Err(refusal) = first.receive(&spoiled) else { bail!("a spoiled half was counted") };
+        let named: Vec<&str> = first.gathering.culprits().map(|name| name.as_str()).collect();
+        if named != ["boris"] {
+            bail!("the culprits are {named:?}");
+        }
+        let mut altered = honest.encode();
         let at = altered.len() - 100;
         altered[at] ^= 1;
-        let on_the_way = chancery::protocol::contribution::Contribution::decode(&altered)?;
-        let Err(refusal) = first.receive(&on_the_way) else { bail!("an altered contribution was counted") };
-        Ok(((), format!("{refused}\naltered on its way: {refusal}")))
+        let Err(on_the_way) = first.receive(&Contribution::decode(&altered)?) else {
+            bail!("an altered contribution was counted")
+        };
+        Ok(((), format!("{refusal}\nand an honest one, altered on its way: {on_the_way}")))
     })?;
     let opened = tell.step("Anna, Clara and Eva review, consent, and the slot opens", || {
         let here = SealedFor::Embassy(embassy_name.clone());
@@ -414,7 +411,7 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
     tell.attempt("Approvals moved to another point", || {
         host::moved_to_another_point(&driver, &people, &facts, &point, &other_point)
     });
-    tell.attempt("One official's key on two rungs", || host::key_on_two_rungs(&facts, &parts, &plan));
+    tell.attempt("One official's key on two rungs", || host::key_on_two_rungs(&facts, &founding, &plan));
     tell.attempt("The bus puts its own session's nonce into the offer", || host::own_nonce(&embassy, &point));
     tell.attempt("One dataset's point shown under another dataset's name", || {
         host::relabelled(&embassy, &mut people[3], &facts, &versions[1], &versions[0], &gathering)
@@ -461,6 +458,45 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
         host::search_the_bus(embassy.machine.bus(), &secrets, &known)
     });
     Ok(())
+}
+
+/// The founding charter as home drafts it. ZZ is nobody's country code.
+fn founding_draft(
+    people: &[Person],
+    owner: &Owner,
+    home: &SigningKey,
+    embassy: &EmbassyName,
+    datasets: [&DatasetName; 2],
+) -> anyhow::Result<CharterParts> {
+    let members: Vec<_> = people.iter().map(|person| person.name.clone()).collect();
+    let rule = |k, n| Ok::<_, anyhow::Error>(QuorumRule { threshold: Threshold::new(k, n)?, members: members.clone() });
+    Ok(CharterParts {
+        version: 1,
+        founding: None,
+        previous: None,
+        country: Country::new("ZZ")?,
+        home: people::point_of(home)?,
+        officials: people.iter().map(Person::chartered).collect::<anyhow::Result<_>>()?,
+        unseal: rule(3, 5)?,
+        amend_k: 3,
+        recovery: rule(4, 5)?,
+        expiry_max_seconds: EXPIRY_MAX_SECONDS,
+        embassies: vec![CharterEmbassy {
+            name: embassy.clone(),
+            class: HardwareClass::Discrete,
+            leases: false,
+            platform: PcrSelection::new(&[0, 2, 4, 7, 11, 12])?,
+            handles: CustodyHandles {
+                counter: NvHandle::new(0x0180_0010)?,
+                register: NvHandle::new(0x0180_0011)?,
+                charter_pin: NvHandle::new(0x0180_0012)?,
+            },
+        }],
+        owners: vec![CharterOwner { name: owner.name.clone(), key: people::point_of(&owner.key)? }],
+        datasets: datasets.map(|name| CharterDataset { name: name.clone(), owner: owner.name.clone() }).to_vec(),
+        policy: Hash::of_bytes(b"no access policy yet"),
+        custody: None,
+    })
 }
 
 fn list(people: &[&Person]) -> String {

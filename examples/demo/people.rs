@@ -7,19 +7,23 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use chancery::protocol::{
+    charter::CharterOfficial,
     contribution::{CheckedOffer, Contribution, Official},
     dataset_version::{CharteredDataset, DatasetVersionRecord, VerifiedVersion},
-    facts::{CustodyFacts, OfficialFacts},
+    facts::CustodyFacts,
     group::Point,
-    hybrid::HybridSecretKey,
+    hash::Hash,
+    hybrid::{self, HybridSecretKey},
     ids::{DatasetName, OfficialName, OwnerName},
+    label::Label,
     offer::SignedOffer,
     quorum::Position,
     secret::SecretScalar,
     slot::SeenPoints,
     tpm::approval::{ApprovalRequest, Expiry, TpmApproval},
+    wire::{Document, Writer},
 };
-use p256::ecdsa::SigningKey;
+use p256::ecdsa::{Signature, SigningKey, signature::hazmat::PrehashSigner};
 use rand_core::OsRng;
 
 use crate::genesis::Shares;
@@ -80,11 +84,12 @@ impl Person {
         })
     }
 
-    pub fn facts(&self) -> anyhow::Result<OfficialFacts> {
-        Ok(OfficialFacts {
+    pub fn chartered(&self) -> anyhow::Result<CharterOfficial> {
+        Ok(CharterOfficial {
             name: self.name.clone(),
             identity: point_of(&self.identity)?,
             hybrid: self.hybrid.public().clone(),
+            dkg: self.static_public(),
         })
     }
 
@@ -120,6 +125,28 @@ impl Person {
             share: self.unseal.as_ref().context("this official has no share yet")?.secret(),
         };
         Ok(checked.contribute(facts, &official, EXPIRY_MAX_SECONDS, &mut OsRng)?)
+    }
+
+    /// What a client made for cheating sends: signed by this official, with nothing of use encrypted inside.
+    pub fn spoil(&self, honest: &Contribution, offer: &SignedOffer) -> anyhow::Result<Contribution> {
+        let hash = *honest.offer();
+        let key = offer.unverified().ceremony_key();
+        let sealed = hybrid::seal(key, Label::CONTRIBUTION_SEAL, hash.as_bytes(), b"", b"nothing of use", &mut OsRng)?;
+        let covered = |out: &mut Writer, offer_first: bool| {
+            // Signed: offer, position, ...; on the wire: position, offer, ...
+            match offer_first {
+                true => out.value(&hash).value(&self.position),
+                false => out.value(&self.position).value(&hash),
+            };
+            out.list(honest.approvals()).bytes(&sealed);
+        };
+        let digest = Hash::of(Label::CONTRIBUTION_SIGNATURE, |out| covered(out, true));
+        let signature: Signature = self.identity.sign_prehash(digest.as_bytes())?;
+        let mut bytes = Writer::new();
+        bytes.label(Label::CONTRIBUTION);
+        covered(&mut bytes, false);
+        bytes.raw(&signature.to_bytes());
+        Ok(Contribution::decode(&bytes.finish())?)
     }
 
     /// Signs for one TPM command that the official's own machine described.

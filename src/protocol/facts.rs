@@ -15,7 +15,6 @@ use crate::protocol::{
         custody::{Custody, CustodyHandles, CustodyPlan},
         ladder::LadderError,
         name::Name,
-        nv::NvHandle,
         pcr::PcrSelection,
     },
     wire::{Document, Reader, Wire, WireError, Writer},
@@ -327,13 +326,8 @@ impl Wire for CustodyFacts {
         out.value(&self.charter).value(&self.embassy).value(&self.generation);
         out.value(&self.unseal).value(&self.recovery).value(&self.amend).u32(self.expiry_max_seconds);
         let machine = &self.machine;
-        out.u16(u16::try_from(machine.platform.pcrs().count()).unwrap_or(u16::MAX));
-        for pcr in machine.platform.pcrs() {
-            out.u8(pcr);
-        }
-        for handle in [machine.handles.counter, machine.handles.register, machine.handles.charter_pin] {
-            out.u32(handle.get());
-        }
+        out.value(&machine.platform);
+        out.value(&machine.handles.counter).value(&machine.handles.register).value(&machine.handles.charter_pin);
         out.u64(machine.counter_first).value(&machine.custody_key).value(&machine.identity_key);
     }
 
@@ -342,11 +336,8 @@ impl Wire for CustodyFacts {
         let (charter, embassy, generation) = (input.value()?, input.value()?, input.value()?);
         let (unseal, recovery, amend) = (input.value()?, input.value()?, input.value()?);
         let expiry_max_seconds = input.u32("longest expiry")?;
-        let count = usize::from(input.u16("platform PCRs")?);
-        let pcrs = input.raw(count.min(24), "platform PCRs")?;
-        let platform = PcrSelection::new(pcrs).map_err(|_| invalid("platform PCRs", "not a selection of PCRs"))?;
-        let mut handle = || NvHandle::new(input.u32("NV handle")?).map_err(|_| invalid("NV handle", "out of range"));
-        let handles = CustodyHandles { counter: handle()?, register: handle()?, charter_pin: handle()? };
+        let platform = input.value()?;
+        let handles = CustodyHandles { counter: input.value()?, register: input.value()?, charter_pin: input.value()? };
         let machine = MachineFacts {
             platform,
             handles,

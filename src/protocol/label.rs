@@ -81,6 +81,12 @@ labels! {
     DATASET_SIGNATURE = "chancery/v1/dataset/signature";
     /// policyRef of the quorum ladder.
     POLICY_REF = "chancery/v1/tpm/policy-ref";
+    /// The constitution of one embassy network.
+    CHARTER = "chancery/v1/charter";
+    /// A charter with signatures.
+    SIGNED_CHARTER = "chancery/v1/charter/signed";
+    /// A signature on a charter, in one capacity.
+    CHARTER_SIGNATURE = "chancery/v1/charter/signature";
     /// The public facts of one generation at one embassy.
     CUSTODY_FACTS = "chancery/v1/custody-facts";
     /// A ceremony's offer.
