@@ -163,7 +163,7 @@ fn has_step(document: &str, number: &str) -> bool {
 #[test]
 fn the_code_cites_steps_that_exist() {
     let document = read(&root().join("docs/protocol.md"));
-    assert!(has_step(&document, "6.3") && !has_step(&document, "6.9") && !has_step(&document, "12"));
+    assert!(has_step(&document, "6.3") && !has_step(&document, "6.9") && !has_step(&document, "99"));
     for (path, text) in sources(&["src"]) {
         for citation in text.split("protocol.md §").skip(1) {
             let number: String = citation.chars().take_while(|c| c.is_ascii_digit() || *c == '.').collect();
