@@ -15,8 +15,8 @@ use crate::protocol::{
     ids::{CharterId, DatasetName, DatasetVersion, Generation, OwnerName},
     label::Label,
     slot::{
-        ContextError, DatasetDescription, MAX_EMBASSIES, Mismatch, OpenedSeed, SealError, SealedFor, SealingKeys, Slot,
-        SlotError, VerifiedSlot, seal,
+        CompareError, ContextError, DatasetDescription, MAX_EMBASSIES, OpenedSeed, SealError, SealedFor, SealingKeys,
+        Slot, SlotError, VerifiedSlot, seal,
     },
     wire::{Document, Reader, Wire, WireError, Writer},
 };
@@ -55,7 +55,7 @@ pub enum VersionError {
         /// Whose signature was expected.
         owner: OwnerName,
     },
-    /// A record of another dataset, owner or charter than the one asked for.
+    /// A record of another dataset, owner or charter than the one asked for, or than the one seen before.
     #[error("this is the record of another {what}")]
     Another {
         /// What differs: "charter", "data owner" or "dataset".
@@ -85,7 +85,7 @@ pub enum VersionError {
         /// Why.
         error: SlotError,
     },
-    /// Two slots have one point: a partial for one would open the other.
+    /// Two slots have one point, the sign aside: a partial for one would open the other.
     #[error("the slots for {first} and {second} have the same point")]
     RepeatedPoint {
         /// The one.
@@ -308,7 +308,7 @@ impl SignedVersion {
             };
             let slot =
                 slot.verify(context).map_err(|error| VersionError::Slot { sealed_for: sealed_for.clone(), error })?;
-            if let Some(twin) = slots.iter().find(|earlier| earlier.point() == slot.point()) {
+            if let Some(twin) = slots.iter().find(|earlier| earlier.point().equals_up_to_sign(slot.point())) {
                 let first = twin.context().kind().sealed_for();
                 return Err(VersionError::RepeatedPoint { first, second: sealed_for });
             }
@@ -353,15 +353,22 @@ impl VerifiedVersion {
     /// the recovery slot is known to be good before a disaster needs it.
     ///
     /// # Errors
-    /// [`Mismatch`] names the slots that the data owner made differently.
-    pub fn compare(&self, opened: OpenedSeed) -> Result<DatasetSeed, Box<Mismatch>> {
-        opened.compare(&self.slots).map_err(Box::new)
+    /// [`CompareError::Mismatch`] names the slots that the data owner made differently.
+    pub fn compare(&self, opened: OpenedSeed) -> Result<DatasetSeed, CompareError> {
+        if opened.recipient() != self.description().recipient {
+            return Err(CompareError::AnotherVersion);
+        }
+        Ok(opened.compare(&self.slots).map_err(Box::new)?)
     }
 }
 
 /// The highest version of a dataset that somebody has seen, with its recipient.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SeenVersion {
+    /// The embassy network.
+    pub charter: CharterId,
+    /// The register.
+    pub dataset: DatasetName,
     /// The version.
     pub version: DatasetVersion,
     /// Its recipient.
@@ -372,15 +379,21 @@ impl SeenVersion {
     /// Checks that `offered` is not lower than what was `seen` of this dataset, and gives what to keep as seen from now on.
     ///
     /// # Errors
-    /// [`VersionError::Lower`] and [`VersionError::TwoRecipients`]: encrypt nothing to it.
+    /// [`VersionError::Lower`] and [`VersionError::TwoRecipients`]: encrypt nothing to it. [`VersionError::Another`] where
+    /// what was seen is of another dataset, and says nothing about this one.
     pub fn check_not_lower(seen: Option<&Self>, offered: &SignedVersion) -> Result<Self, VersionError> {
-        let DatasetDescription { version, recipient, .. } = offered.description().clone();
+        let DatasetDescription { charter, dataset, version, recipient, .. } = offered.description().clone();
         match seen {
+            Some(seen) if charter != seen.charter => Err(VersionError::Another { what: "charter" }),
+            Some(seen) if dataset != seen.dataset => Err(VersionError::Another { what: "dataset" }),
             Some(seen) if version < seen.version => Err(VersionError::Lower { seen: seen.version, offered: version }),
             Some(seen) if version == seen.version && recipient != seen.recipient => {
                 Err(VersionError::TwoRecipients { version })
             }
-            _ => Ok(Self { version, recipient }),
+            _ => Ok(Self { charter, dataset, version, recipient }),
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

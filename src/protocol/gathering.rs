@@ -18,7 +18,7 @@ use crate::protocol::{
     partial::{CombineError, Combiner, PartialError, PointsError, PreparedQuorum, Receipt},
     quorum::{Position, QuorumError},
     secret::SharedPoint,
-    slot::{self, Mismatch, OpenError, VerifiedSlot, W, WShare},
+    slot::{self, CompareError, OpenError, ShareError, VerifiedSlot, W, WShare},
     tpm::approval::{ApprovalError, TpmApproval},
     wire::Document,
 };
@@ -79,6 +79,12 @@ pub enum Refusal {
         /// Which dataset.
         dataset: DatasetName,
     },
+    /// The share of w is the one that was sealed, and is none: the data owner made it so.
+    #[error("the data owner sealed a wrong share of {dataset}; the data owner must make the dataset version anew")]
+    SealedWrongly {
+        /// Which dataset.
+        dataset: DatasetName,
+    },
     /// A partial decapsulation is wrong.
     #[error("{official} sent a wrong partial decapsulation: {reason}")]
     Partial {
@@ -100,6 +106,7 @@ impl Refusal {
             Self::OtherOffer
             | Self::NoSuchOfficial(_)
             | Self::NotSigned { .. }
+            | Self::SealedWrongly { .. }
             | Self::Repeated { .. }
             | Self::Late { .. } => None,
         }
@@ -204,9 +211,10 @@ impl Gathering {
             .ok_or_else(|| Refusal::Sealed { official: official.clone() })?;
         let mut shares = Vec::with_capacity(halves.shares.len());
         for (slot, bytes) in self.checked.slots().iter().zip(&halves.shares) {
-            let share = slot.take_share(position, bytes).map_err(|_| Refusal::Share {
-                official: official.clone(),
-                dataset: slot.context().dataset().dataset.clone(),
+            let dataset = &slot.context().dataset().dataset;
+            let share = slot.take_share(position, bytes).map_err(|error| match error {
+                ShareError::SealedWrongly { .. } => Refusal::SealedWrongly { dataset: dataset.clone() },
+                _ => Refusal::Share { official: official.clone(), dataset: dataset.clone() },
             })?;
             shares.push(share);
         }
@@ -318,7 +326,7 @@ pub enum OpeningError {
     Open(#[from] OpenError),
     /// The seed does not give every slot of the version again.
     #[error(transparent)]
-    Mismatch(#[from] Box<Mismatch>),
+    Compare(#[from] CompareError),
 }
 
 impl QuorateOpening {

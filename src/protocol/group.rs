@@ -93,6 +93,12 @@ impl Point {
         Secret::take(&mut x)
     }
 
+    /// Whether the points are equal or opposite. Both have one x then, and whoever raises one to a secret has raised the
+    /// other: where keys or slots must differ, they must differ in more than the sign. Variable time, for public points.
+    pub fn equals_up_to_sign(&self, other: &Self) -> bool {
+        self.xy().0 == other.xy().0
+    }
+
     /// The point as p256's affine type.
     pub const fn affine(&self) -> &AffinePoint {
         &self.0
@@ -212,6 +218,9 @@ mod tests {
     #[test]
     fn a_wiped_point_is_the_generator_and_the_identity_is_no_point() {
         let mut point = Point::mul_generator(&NonZeroScalar::new(Scalar::from(7_u64)).unwrap());
+        let opposite = Point::new(-point.projective()).unwrap();
+        assert!(point != opposite && point.equals_up_to_sign(&opposite) && point.equals_up_to_sign(&point));
+        assert!(!point.equals_up_to_sign(&Point::GENERATOR));
         point.zeroize();
         assert_eq!(point, Point::GENERATOR);
         assert_eq!(Point::new(ProjectivePoint::IDENTITY), Err(PointError));

@@ -143,9 +143,9 @@ impl HybridPublicKey {
         out
     }
 
-    /// Whether either half is the same: then one holder could open for both.
+    /// Whether either half is the same, a point's sign aside: then one holder could open for both.
     pub fn shares_a_half_with(&self, other: &Self) -> bool {
-        self.ml_kem == other.ml_kem || self.point == other.point
+        self.ml_kem == other.ml_kem || self.point.equals_up_to_sign(&other.point)
     }
 
     /// The P-256 half.

@@ -38,7 +38,7 @@ pub enum ContextError {
         /// The other.
         second: Position,
     },
-    /// T = Y: whoever holds one half holds both.
+    /// T = ±Y: whoever holds one half holds both.
     #[error("the embassy's custody key is the quorum's key")]
     CustodyKeyIsQuorumKey,
 }
@@ -100,8 +100,10 @@ impl Wire for SlotQuorum {
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         let (threshold, key) = (input.value()?, input.value()?);
         let officials = input.list(usize::from(MAX_OFFICIALS), "officials' hybrid keys")?;
-        Self::new(threshold, key, officials)
-            .map_err(|_| WireError::Invalid { field: "quorum", reason: "not one hybrid key for each official" })
+        Self::new(threshold, key, officials).map_err(|_| WireError::Invalid {
+            field: "quorum",
+            reason: "not one hybrid key of their own for each official",
+        })
     }
 }
 
@@ -235,7 +237,7 @@ impl SlotContext {
         kind: SlotKind,
         quorum: SlotQuorum,
     ) -> Result<Self, ContextError> {
-        if kind.custody_key() == Some(quorum.key()) {
+        if kind.custody_key().is_some_and(|custody_key| custody_key.equals_up_to_sign(quorum.key())) {
             return Err(ContextError::CustodyKeyIsQuorumKey);
         }
         let mut context = Self { dataset, generation, kind, quorum, id: Hash([0; 32]) };
@@ -331,7 +333,7 @@ impl SealingKeys {
     /// Takes the two quorums and every embassy with its custody key T, in any order.
     ///
     /// # Errors
-    /// [`SealingKeysError`] where names or keys that must differ do not.
+    /// [`SealingKeysError`] where names or keys that must differ do not; opposite points count as one key.
     pub fn new(
         charter: CharterId,
         generation: Generation,
@@ -342,15 +344,15 @@ impl SealingKeys {
         if embassies.is_empty() || embassies.len() > MAX_EMBASSIES {
             return Err(SealingKeysError::Embassies { found: embassies.len() });
         }
-        if unseal.key() == recovery.key() {
+        if unseal.key().equals_up_to_sign(recovery.key()) {
             return Err(SealingKeysError::SameQuorumKey);
         }
         embassies.sort_by(|one, other| one.0.cmp(&other.0));
         for (at, (second, key)) in embassies.iter().enumerate() {
-            if key == unseal.key() || key == recovery.key() {
+            if key.equals_up_to_sign(unseal.key()) || key.equals_up_to_sign(recovery.key()) {
                 return Err(SealingKeysError::CustodyKeyIsQuorumKey { embassy: second.clone() });
             }
-            let twin = embassies.iter().take(at).find(|(name, other)| name == second || other == key);
+            let twin = embassies.iter().take(at).find(|(name, other)| name == second || other.equals_up_to_sign(key));
             if let Some((first, _)) = twin {
                 return Err(SealingKeysError::Repeated { first: first.clone(), second: second.clone() });
             }

@@ -17,7 +17,7 @@ pub use context::{
     ContextError, DatasetDescription, MAX_EMBASSIES, SealedFor, SealingKeys, SealingKeysError, SlotContext, SlotKind,
     SlotQuorum,
 };
-pub use open::{Mismatch, OpenError, OpenedSeed};
+pub use open::{CompareError, Mismatch, OpenError, OpenedSeed};
 pub use seal::{SealError, seal};
 pub use seen::{PointSeen, SeenPoints};
 pub use share::{CombineError, SealedShare, ShareError, W, WShare};
@@ -139,3 +139,6 @@ impl VerifiedSlot {
         })
     }
 }
+
+#[cfg(test)]
+pub(in crate::protocol) mod tests;

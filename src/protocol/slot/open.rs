@@ -2,7 +2,7 @@
 //! from it and found equal. protocol.md §6.5.
 
 use crate::protocol::{
-    dataset::DatasetSeed,
+    dataset::{DatasetSeed, Recipient},
     secret::SharedPoint,
     slot::{
         SealedFor, VerifiedSlot,
@@ -53,11 +53,28 @@ impl Mismatch {
     }
 }
 
+/// Why an opened seed was not handed out.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// The seed of one version, compared with the slots of another. Nobody is to blame but the caller.
+    #[error("the seed came out of a slot of another dataset version; compare it with the slots of that one")]
+    AnotherVersion,
+    /// Some slots differ.
+    #[error(transparent)]
+    Mismatch(#[from] Box<Mismatch>),
+}
+
 /// A seed that came out of a slot and gives the signed recipient. To be used once the version's slots were compared.
 #[derive(Debug)]
 pub struct OpenedSeed(DatasetSeed);
 
 impl OpenedSeed {
+    /// The recipient that this seed gives.
+    pub(in crate::protocol) fn recipient(&self) -> Recipient {
+        self.0.key().recipient()
+    }
+
     /// Makes every slot again and compares all bytes. `slots` must be all of the version's: its verified record knows
     /// them, and calls this.
     pub(in crate::protocol) fn compare<'a>(

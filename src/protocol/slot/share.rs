@@ -230,13 +230,15 @@ impl VerifiedSlot {
     /// Takes a share that an official sent, and checks it against the slot's commitment.
     ///
     /// # Errors
-    /// [`ShareError::Wrong`] names the official; go on with the others.
+    /// [`ShareError::Wrong`] names the official; go on with the others. [`ShareError::SealedWrongly`] where what the slot
+    /// commits to is no share at all.
     pub fn take_share(&self, position: Position, bytes: &Secret<32>) -> Result<WShare, ShareError> {
         let sealed = self.sealed_share(position)?;
         if commitment(self.context.id(), position, bytes) != sealed.commitment {
             return Err(ShareError::Wrong { position });
         }
-        let share = SecretScalar::from_bytes(bytes).ok_or(ShareError::Wrong { position })?;
+        // Only the data owner can have committed to these bytes, so the official who shows them is not to blame.
+        let share = SecretScalar::from_bytes(bytes).ok_or(ShareError::SealedWrongly { position })?;
         Ok(WShare { position, share })
     }
 
