@@ -171,7 +171,8 @@ impl Rack {
 
     fn swtpm_setup(&self, name: &str, tpm: &Path) -> Result<()> {
         let ca = self.inner.directory.join("ca");
-        // The first machine makes the authority; two at once would make two. After that swtpm_localca locks for itself.
+        // The first machine makes the authority, and nobody may read a configuration it is writing. After that
+        // swtpm_localca locks for itself.
         let lock = Lock::wait(&ca.join("lock"), "the making of the vendor's authority")?;
         if !ca.join("issuercert.pem").exists() {
             self.write_configuration(&ca)?;
