@@ -5,6 +5,7 @@
 # sudo) it changes nothing, says what to install, and stops. It trusts the machine's own apt configuration and Debian's
 # archive keys: tpm2-tss comes as Debian's signed source package, built once per user into a cache directory.
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin # not on every user's path, and configure scripts look for programs there
 
 project=$(cd "$(dirname "$0")/.." && pwd)
 tss_version=4.1.3
