@@ -82,19 +82,26 @@ fn every_changed_byte_of_a_record_is_refused() {
     let world = slots::world((1, 1), (1, 1));
     // Two slots are as good as three here.
     let bytes = signed_with(&world, |body| drop(body.slots.remove(0))).record().encode();
+    let digest = DatasetVersionRecord::decode(&bytes).unwrap().body.digest();
     let expected = chartered(&world);
     let mut by_signature = 0;
     for index in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[index] ^= 1 << (index % 8);
         let Ok(record) = DatasetVersionRecord::decode(&changed) else { continue };
+        let signature = index >= bytes.len() - 64;
+        assert_eq!(record.body.digest() == digest, signature, "byte {index}");
+        // Another digest is not signed; every eighth signature is tried all the same.
+        if !signature && index % 8 != 0 {
+            continue;
+        }
         match record.verify_signature(&expected) {
             Err(VersionError::Signature { .. }) => by_signature += 1,
             Err(VersionError::Another { .. }) => {}
             other => panic!("byte {index}: {other:?}"),
         }
     }
-    assert!(by_signature > bytes.len() / 2, "most bytes are nobody's but the signature's to protect: {by_signature}");
+    assert!(by_signature > bytes.len() / 16, "most bytes are nobody's but the signature's to protect: {by_signature}");
     for end in [0, 1, 28, 1000, bytes.len() - 64, bytes.len() - 1] {
         assert!(DatasetVersionRecord::decode(&bytes[..end]).is_err(), "cut at {end}");
     }

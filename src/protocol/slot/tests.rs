@@ -220,6 +220,8 @@ fn every_one_of_the_three_parts_must_be_the_right_one() {
     refused(&z_y, &z_t, &world.recovery.w(&recovery, &[1, 2]));
     // The right keys on the point of another slot.
     refused(&times(canberra.point(), &world.unseal.secret), &times(canberra.point(), &world.luxembourg), &w);
+    let right = times(recovery.point(), &world.recovery.secret);
+    assert_eq!(recovery.open(&right, None, &w).unwrap_err(), OpenError::DoesNotOpen, "w of another slot");
     let z_y = times(recovery.point(), &world.unseal.secret);
     let opened = recovery.open(&z_y, None, &world.recovery.w(&recovery, &[1, 2]));
     assert_eq!(opened.unwrap_err(), OpenError::DoesNotOpen, "the unseal quorum on the recovery slot");
