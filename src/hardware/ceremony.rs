@@ -164,6 +164,10 @@ impl ParkedCommand {
         Standing { good, needed: self.threshold.k() }
     }
 
+    pub(crate) fn is_parked_in(&self, parking: &Arc<Parking>) -> bool {
+        Arc::ptr_eq(&self.parking, parking)
+    }
+
     pub(crate) fn too_few(&self) -> Option<TpmError> {
         let Standing { good, needed } = self.standing();
         (good < needed).then(|| TpmError::TooFewApprovals { needed, valid: good, refused: Vec::new() })
@@ -231,11 +235,19 @@ pub(crate) fn parked(
 pub(crate) fn finish(device: &Tpm2, finish: &Finish) -> (Result<Outcome, TpmError>, Vec<RefusedApproval>) {
     let mut refused = Vec::new();
     let Some(saved) = device.parking().take(finish.place) else { return (Err(TpmError::SessionLost), refused) };
-    let session = match device.line.load_session(saved) {
+    let session = match device.line.load_session(saved.clone()) {
         Ok(session) => session,
-        // A reset, or a gap in the TPM's counting of contexts: it knows the session no more.
-        Err(TpmError::Refused { .. }) => return (Err(TpmError::SessionLost), refused),
-        Err(error) => return (Err(error), refused),
+        // A reset, or a gap in the TPM's counting of contexts: it knows the session no more. Should it know it after all, it
+        // must not stay.
+        Err(TpmError::Refused { .. }) => {
+            device.line.mark_littered();
+            return (Err(TpmError::SessionLost), refused);
+        }
+        // Not now, or nobody knows: where it is parked still, the next try finds it.
+        Err(error) => {
+            device.parking().put_back(finish.place, saved);
+            return (Err(error), refused);
+        }
     };
     let outcome = climb(device, &session, finish, &mut refused);
     let spent = match &outcome {
@@ -257,6 +269,7 @@ fn climb(
     refused: &mut Vec<RefusedApproval>,
 ) -> Result<Outcome, TpmError> {
     let needed = finish.threshold.k();
+    let mut may_expire = true;
     loop {
         let mut approvers: Vec<Position> = finish
             .approvals
@@ -274,7 +287,11 @@ fn climb(
         })?;
         let approvals = Approvals { request: &finish.request, given: &finish.approvals };
         match device.run_policy(session, &steps, Some(&approvals)) {
-            Ok(()) => return execute(device, session, &finish.plan.target),
+            Ok(()) => match execute(device, session, &finish.plan.target) {
+                // Taken at its rung, and over its time when the command came. Once more, and the TPM says whose it was.
+                Err(TpmError::Expired { .. }) if may_expire => may_expire = false,
+                outcome => return outcome,
+            },
             Err(StepError::Approval(approval)) => refused.push(approval),
             Err(StepError::Tpm(error)) => return Err(error),
         }
@@ -331,17 +348,16 @@ impl Tpm2 {
     ) -> Result<crate::hardware::line::Loaded, TpmError> {
         use tss_esapi::{structures::Private, traits::UnMarshall};
         let public = convert::public(&object.public)?;
-        let private =
-            Private::unmarshall(&object.private).map_err(|_| TpmError::Request("a private blob does not read"))?;
+        let private = Private::unmarshall(&object.private).map_err(|_| TpmError::ObjectChanged { object: what })?;
         let parent: KeyHandle = self.storage_root()?;
         let session = self.session(SessionType::Hmac, false, false)?;
         let loaded =
-            self.line.run("Load", (session.auth(), None, None), |context| context.load(parent, private, public));
-        let loaded = match loaded {
+            self.line.load("Load", (session.auth(), None, None), |context| context.load(parent, private, public));
+        let loaded = loaded.map_err(|error| match error {
             // TPM_RC_INTEGRITY: sealed to another TPM, or altered.
-            Err(TpmError::Refused { .. }) => return Err(TpmError::ObjectChanged { object: what }),
-            other => self.line.guard(other?),
-        };
+            TpmError::Refused { .. } => TpmError::ObjectChanged { object: what },
+            other => other,
+        })?;
         let found = self.line.run("object's Name", BARE, |context| context.tr_get_name(loaded.handle().into()))?;
         if found.value() == name.as_bytes() { Ok(loaded) } else { Err(TpmError::ObjectChanged { object: what }) }
     }

@@ -102,6 +102,8 @@ pub(crate) struct Tpm2 {
     pub(crate) line: Line,
     storage_root: Option<(KeyHandle, Point)>,
     parking: Arc<Parking>,
+    /// It could not be looked into after an error: to be opened anew.
+    is_stale: bool,
 }
 
 impl Device for Tpm2 {
@@ -109,20 +111,20 @@ impl Device for Tpm2 {
 
     fn open(settings: &Settings, watch: &Arc<Watch>) -> Result<Self, TpmError> {
         let line = Line::open(&settings.tcti, watch)?;
-        // What a predecessor left open, whether a thread that was given up or a process that was killed.
-        line.sweep(&settings.parking.handles())?;
-        let mut device = Self { line, storage_root: None, parking: Arc::clone(&settings.parking) };
-        if let Some(point) = &settings.storage_root {
-            let handle = device.persistent(STORAGE_ROOT, &KeyTemplate::STORAGE_ROOT, point, "the storage root key")?;
-            device.storage_root = Some((handle, *point));
-        }
+        let mut device = Self { line, storage_root: None, parking: Arc::clone(&settings.parking), is_stale: false };
+        device.settle_in(settings.storage_root)?;
         Ok(device)
     }
 
     fn settle(&mut self) -> Result<(), TpmError> {
+        if self.is_stale {
+            return Err(TpmError::Order("the TPM must be opened anew"));
+        }
         for saved in self.parking.take_discarded() {
-            // After a reset the TPM does not know it any more, which is as good.
-            let _ = self.line.load_session(saved);
+            // After a reset the TPM does not know it any more, which is as good; in any other case the sweep finds it.
+            if self.line.load_session(saved).is_err() {
+                self.line.mark_littered();
+            }
         }
         if self.line.is_littered() {
             self.line.sweep(&self.parking.handles())?;
@@ -131,6 +133,7 @@ impl Device for Tpm2 {
     }
 
     fn is_sound(&self) -> bool {
+        // Only a line that is lost asks for a pause; an answer that made no sense was followed by a new connection.
         self.line.is_sound()
     }
 
@@ -153,11 +156,29 @@ impl Tpm2 {
         self.storage_root = Some((handle, point));
     }
 
-    /// Whether the pinned storage root key still is where it was; asked after errors that a swapped TPM would cause.
-    pub(crate) fn identify(&self) -> Result<(), TpmError> {
-        let Some((_, point)) = &self.storage_root else { return Ok(()) };
-        let handle = self.persistent(STORAGE_ROOT, &KeyTemplate::STORAGE_ROOT, point, "the storage root key")?;
-        self.close(handle.into());
+    /// After an error that tampering or a swapped TPM would cause: connects anew, looks whether the pinned storage root key
+    /// is still there, and says so if it is not. Never by the old connection: the stack knows the key by its handle, and
+    /// what it is shown now must not come near what sessions are salted with.
+    pub(crate) fn examine(&mut self, error: TpmError) -> TpmError {
+        if !matches!(error, TpmError::Altered { .. } | TpmError::Unauthorized { .. } | TpmError::Refused { .. }) {
+            return error;
+        }
+        let pinned = self.storage_root.take().map(|(_, point)| point);
+        let examined = self.line.reconnect().and_then(|()| self.settle_in(pinned));
+        self.is_stale = examined.is_err();
+        match examined {
+            Err(swapped @ TpmError::AnotherTpm { .. }) => swapped,
+            _ => error,
+        }
+    }
+
+    fn settle_in(&mut self, pinned: Option<Point>) -> Result<(), TpmError> {
+        // What a predecessor left open, whether a thread that was given up or a process that was killed.
+        self.line.sweep(&self.parking.handles())?;
+        if let Some(point) = pinned {
+            let handle = self.persistent(STORAGE_ROOT, &KeyTemplate::STORAGE_ROOT, &point, "the storage root key")?;
+            self.storage_root = Some((handle, point));
+        }
         Ok(())
     }
 

@@ -129,7 +129,12 @@ impl EmbassyTpm {
         owner.call(move |tpm| tpm.found(&current, &new))
     }
 
-    /// Opens the TPM that `foundation` names, for custody by `plan`, with `keys` where they were made.
+    /// Opens the TPM that `foundation` names, for custody by `plan`, with `keys` where they were made. One service per TPM:
+    /// opening sweeps out sessions and objects that are not its own, also those of another service that still runs.
+    ///
+    /// What tells this TPM from one of the host's making is `foundation`: sessions are salted with its storage root key. The
+    /// caller compares it, and [`EmbassyTpm::custody_point`] and [`EmbassyTpm::identity_point`] afterwards, with what the
+    /// charter pins; the disk alone proves nothing.
     ///
     /// # Errors
     /// [`TpmError::AnotherTpm`] where the storage root key is another; [`TpmError::ObjectChanged`] where stored keys are not
@@ -145,7 +150,7 @@ impl EmbassyTpm {
         match keys {
             Some(keys) => tpm.adopt(keys)?,
             // Touch the TPM, so that a wrong one is found out now.
-            None => tpm.call(|tpm| tpm.identify())?,
+            None => tpm.call(|_| Ok(()))?,
         }
         Ok(tpm)
     }
@@ -187,8 +192,12 @@ impl EmbassyTpm {
         let seed = Secret::take(&mut roll_seed.expose().clone());
         let keys = self.call(move |tpm| {
             for index in [&custody.register.public, &custody.charter_pin.public] {
-                tpm.nv(&index.reference(), "register or charter pin")
-                    .map_err(|_| TpmError::Order("the quorum has not written register and charter pin yet"))?;
+                tpm.nv(&index.reference(), "register or charter pin").map_err(|error| match error {
+                    TpmError::ObjectChanged { .. } => {
+                        TpmError::Order("the quorum has not written register and charter pin yet")
+                    }
+                    other => other,
+                })?;
             }
             tpm.make_keys(&custody, &attestation, &seed)
         })?;
@@ -204,8 +213,10 @@ impl EmbassyTpm {
         let counter = self.counter()?.public;
         self.call(move |tpm| {
             let unwritten = NvReference { handle: counter.handle(), name: counter.name_before_first_write() };
-            if tpm.nv(&unwritten, "the generation counter").is_ok() {
-                return Ok(None);
+            match tpm.nv(&unwritten, "the generation counter") {
+                Ok(_) => return Ok(None),
+                Err(TpmError::ObjectChanged { .. }) => {}
+                Err(error) => return Err(error),
             }
             let bytes = tpm.nv_read(&counter.reference(), "the generation counter", COUNTER_BYTES)?;
             let bytes: [u8; 8] = bytes.as_slice().try_into().map_err(|_| TpmError::Altered { during: "NV_Read" })?;
@@ -285,16 +296,8 @@ impl EmbassyTpm {
         job: impl FnOnce(&mut Tpm2) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, TpmError> {
         self.owner.call(move |tpm| {
-            job(tpm).map_err(|error| match error {
-                // What a TPM says that was swapped under a running process; say so if that is it.
-                TpmError::Altered { .. } | TpmError::Unauthorized { .. } | TpmError::Refused { .. } => {
-                    match tpm.identify() {
-                        Err(swapped @ TpmError::AnotherTpm { .. }) => swapped,
-                        _ => error,
-                    }
-                }
-                _ => error,
-            })
+            // A TPM that was swapped under a running process causes odd errors; say so if that is it.
+            job(tpm).map_err(|error| tpm.examine(error))
         })
     }
 
@@ -332,10 +335,13 @@ impl EmbassyTpm {
         let public = *public;
         self.call(move |tpm| {
             let unwritten = NvReference { handle: public.handle(), name: public.name_before_first_write() };
-            if tpm.nv(&unwritten, "an NV index").is_ok() {
-                return Ok(unwritten);
+            match tpm.nv(&unwritten, "an NV index") {
+                Ok(_) => Ok(unwritten),
+                Err(TpmError::ObjectChanged { .. }) => {
+                    tpm.nv(&public.reference(), "an NV index").map(|_| public.reference())
+                }
+                Err(error) => Err(error),
             }
-            tpm.nv(&public.reference(), "an NV index").map(|_| public.reference())
         })
     }
 }
@@ -364,13 +370,17 @@ impl CustodyTpm for EmbassyTpm {
     }
 
     fn finish(&self, command: &mut ParkedCommand) -> Result<Outcome, TpmError> {
+        // Places are numbered by each service for itself: another one's command must not take the session of one of ours.
+        if !command.is_parked_in(&self.owner.settings().parking) {
+            return Err(TpmError::SessionLost);
+        }
         if let Some(error) = command.too_few() {
             return Err(error);
         }
         let job = command.job();
         let (outcome, refused) = self.call(move |tpm| {
             let (outcome, refused) = ceremony::finish(tpm, &job);
-            Ok((outcome, refused))
+            Ok((outcome.map_err(|error| tpm.examine(error)), refused))
         })?;
         command.forget(&refused);
         outcome

@@ -87,6 +87,12 @@ pub enum TpmError {
         /// When a retry makes sense.
         retry_after: Duration,
     },
+    /// The call ended in a panic of ours. The TPM is opened anew; whether the command took effect is not known.
+    #[error("a fault in chancery itself ended the call (during {during}). The TPM is opened anew; report this")]
+    Fault {
+        /// The TPM command it was at.
+        during: &'static str,
+    },
     /// An answer was not authentic, or made no sense. Somebody tampers with the bus, or it is broken.
     #[error(
         "the TPM's answer to {during} was altered on its way, or makes no sense. Retry; if it stays, examine the bus"
@@ -153,8 +159,10 @@ pub enum TpmError {
     /// The register was written, but the PCR that ends older sessions' passes was not extended.
     #[error("the register is written, but sessions that had passed the old one may live on: reset the TPM by a reboot")]
     Unwitnessed,
-    /// A wrong authorization value.
-    #[error("the TPM refuses the authorization for {during}. Ask home for the right one")]
+    /// A wrong authorization value; a command that was altered on its way is answered in the same way.
+    #[error(
+        "the TPM refuses the authorization for {during}. Ask home for the right one; if it was right, examine the bus"
+    )]
     Unauthorized {
         /// The TPM command.
         during: &'static str,
@@ -165,7 +173,7 @@ pub enum TpmError {
         /// The TPM command.
         during: &'static str,
     },
-    /// The TPM needs a pause (NV rate, a self test).
+    /// The TPM needs a pause (NV rate, a self test), or another program holds all of its slots.
     #[error("the TPM asks to wait (during {during}). Retry later")]
     NotNow {
         /// The TPM command.
@@ -254,6 +262,12 @@ impl TpmError {
                     Warning::NvRate | Warning::Retry | Warning::Testing | Warning::Yielded | Warning::NvUnavailable => {
                         Self::NotNow { during }
                     }
+                    // Its slots are full: another program has objects or sessions open there.
+                    Warning::ObjectMemory
+                    | Warning::SessionMemory
+                    | Warning::Memory
+                    | Warning::SessionHandles
+                    | Warning::ObjectHandles => Self::NotNow { during },
                     _ => Self::Refused { during, reason: reason() },
                 },
                 // A PCR changed while the policy ran: the platform is extending still, or a register was written.

@@ -41,6 +41,7 @@ const SESSION_INDEX: u32 = 0x00FF_FFFF;
 struct Inner {
     context: RefCell<Option<Context>>,
     watch: Arc<Watch>,
+    tcti: String,
     /// Something may be open in the TPM that no guard knows of.
     littered: Cell<bool>,
     broken: Cell<bool>,
@@ -48,15 +49,33 @@ struct Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let context = self.context.get_mut().take();
-        // A context flushes, when dropped, what it believes to be open. After the thread was given up those handles may
-        // be its successor's, so then it is left alone; its descriptors are the price.
-        if self.watch.command_begins("closing").is_err() {
-            std::mem::forget(context);
-        } else {
-            drop(context);
+        self.close();
+    }
+}
+
+impl Inner {
+    /// Ends the connection. A context flushes, when dropped, what it believes to be open; after the thread was given up the
+    /// guards have seen to it that this is nothing ([`Line::release`]), because those handles may be its successor's.
+    fn close(&self) {
+        let context = self.context.try_borrow_mut().ok().and_then(|mut slot| slot.take());
+        let watched = self.watch.command_begins("closing");
+        drop(context);
+        if watched.is_ok() {
             let _ = self.watch.command_ends();
         }
+    }
+
+    fn connect(&self) -> Result<(), TpmError> {
+        let transport = TctiNameConf::from_str(&self.tcti)
+            .map_err(|_| TpmError::Request("the transport is none that the TPM software stack knows"))?;
+        self.watch.command_begins("connecting").map_err(|_| TpmError::gone("connecting"))?;
+        let context = Context::new(transport);
+        self.watch.command_ends().map_err(|_| TpmError::gone("connecting"))?;
+        let context = context.map_err(|_| TpmError::gone("connecting"));
+        self.broken.set(context.is_err());
+        self.littered.set(true);
+        *self.context.try_borrow_mut().map_err(|_| TpmError::gone("connecting"))? = Some(context?);
+        Ok(())
     }
 }
 
@@ -68,14 +87,21 @@ impl Line {
     /// Connects through the transport `tcti`, such as `device:/dev/tpm0` or `swtpm:path=/run/tpm.sock`.
     pub(crate) fn open(tcti: &str, watch: &Arc<Watch>) -> Result<Self, TpmError> {
         quiet::keep();
-        let transport = TctiNameConf::from_str(tcti)
-            .map_err(|_| TpmError::Request("the transport is none that the TPM software stack knows"))?;
-        watch.command_begins("connecting").map_err(|_| TpmError::gone("connecting"))?;
-        let context = Context::new(transport);
-        watch.command_ends().map_err(|_| TpmError::gone("connecting"))?;
-        let context = RefCell::new(Some(context.map_err(|_| TpmError::gone("connecting"))?));
-        let watch = Arc::clone(watch);
-        Ok(Self(Rc::new(Inner { context, watch, littered: Cell::new(true), broken: Cell::new(false) })))
+        let line = Self(Rc::new(Inner {
+            context: RefCell::new(None),
+            watch: Arc::clone(watch),
+            tcti: tcti.to_owned(),
+            littered: Cell::new(true),
+            broken: Cell::new(false),
+        }));
+        line.0.connect()?;
+        Ok(line)
+    }
+
+    /// Connects anew. After an answer that makes no sense the stack refuses all further work with the old connection.
+    pub(crate) fn reconnect(&self) -> Result<(), TpmError> {
+        self.0.close();
+        self.0.connect()
     }
 
     /// Sends one command. `command` must call the context exactly once; the watch's deadline is for that one call.
@@ -85,6 +111,18 @@ impl Line {
         sessions: Sessions,
         command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
     ) -> Result<T, TpmError> {
+        self.run_opening(what, sessions, command, |_| None)
+    }
+
+    /// The same for a command that opens something in the TPM: `opened` says what, so that an answer that comes too late
+    /// leaves nothing behind in the stack.
+    pub(crate) fn run_opening<T>(
+        &self,
+        what: &'static str,
+        sessions: Sessions,
+        command: impl FnOnce(&mut Context) -> tss_esapi::Result<T>,
+        opened: impl FnOnce(&T) -> Option<ObjectHandle>,
+    ) -> Result<T, TpmError> {
         let inner = &self.0;
         let mut slot = inner.context.try_borrow_mut().map_err(|_| TpmError::gone(what))?;
         let context = slot.as_mut().ok_or(TpmError::gone(what))?;
@@ -92,7 +130,12 @@ impl Line {
         context.set_sessions(sessions);
         let result = command(context);
         context.clear_sessions();
-        inner.watch.command_ends().map_err(|_| TpmError::gone(what))?;
+        if inner.watch.command_ends().is_err() {
+            if let Some(mut handle) = result.as_ref().ok().and_then(opened) {
+                let _ = context.tr_close(&mut handle);
+            }
+            return Err(TpmError::gone(what));
+        }
         result.map_err(|error| {
             let error = TpmError::from_tss(what, error);
             inner.littered.set(inner.littered.get() || matches!(error, TpmError::Altered { .. }));
@@ -109,30 +152,38 @@ impl Line {
         self.0.littered.get()
     }
 
-    /// Takes charge of a transient object that was just made.
-    pub(crate) fn guard(&self, handle: KeyHandle) -> Loaded {
-        Loaded { line: self.clone(), handle }
+    /// Runs a command that makes a transient object, and takes charge of it.
+    pub(crate) fn load(
+        &self,
+        what: &'static str,
+        sessions: Sessions,
+        command: impl FnOnce(&mut Context) -> tss_esapi::Result<KeyHandle>,
+    ) -> Result<Loaded, TpmError> {
+        let handle = self.run_opening(what, sessions, command, |handle| Some(ObjectHandle::from(*handle)))?;
+        Ok(Loaded { line: self.clone(), handle })
+    }
+
+    /// Something may be left in the TPM: sweep before the next job.
+    pub(crate) fn mark_littered(&self) {
+        self.0.littered.set(true);
     }
 
     /// Starts a session, salted with `salt` where there is one.
     pub(crate) fn start_session(&self, salt: Option<KeyHandle>, kind: SessionType) -> Result<Session, TpmError> {
-        let session = self.run("StartAuthSession", BARE, |context| {
-            context.start_auth_session(
-                salt,
-                None,
-                None,
-                kind,
-                SymmetricDefinition::AES_128_CFB,
-                HashingAlgorithm::Sha256,
-            )
-        })?;
+        let start = |context: &mut Context| {
+            let cipher = SymmetricDefinition::AES_128_CFB;
+            context.start_auth_session(salt, None, None, kind, cipher, HashingAlgorithm::Sha256)
+        };
+        let opened = |session: &Option<AuthSession>| session.map(|auth| SessionHandle::from(auth).into());
+        let session = self.run_opening("StartAuthSession", BARE, start, opened)?;
         let auth = session.ok_or(TpmError::Altered { during: "StartAuthSession" })?;
         Ok(Session { line: self.clone(), auth: Some(auth) })
     }
 
     /// Loads a parked session.
     pub(crate) fn load_session(&self, saved: SavedTpmContext) -> Result<Session, TpmError> {
-        let handle = self.run("ContextLoad", BARE, |context| context.context_load(saved))?;
+        let handle =
+            self.run_opening("ContextLoad", BARE, |context| context.context_load(saved), |handle| Some(*handle))?;
         let auth = AuthSession::create(SessionType::Policy, SessionHandle::from(handle), HashingAlgorithm::Sha256);
         let auth = auth.ok_or(TpmError::Altered { during: "ContextLoad" })?;
         Ok(Session { line: self.clone(), auth: Some(auth) })
@@ -182,9 +233,15 @@ impl Line {
         }
     }
 
-    /// Flushes when a guard goes; what fails here is swept later.
-    fn release(&self, handle: ObjectHandle) {
-        if self.run("FlushContext", BARE, |context| context.flush_context(handle)).is_err() {
+    /// Flushes when a guard goes; what fails here is swept later. A thread that was given up only forgets the handle.
+    fn release(&self, mut handle: ObjectHandle) {
+        if self.0.watch.is_given_up() {
+            if let Ok(mut slot) = self.0.context.try_borrow_mut()
+                && let Some(context) = slot.as_mut()
+            {
+                let _ = context.tr_close(&mut handle);
+            }
+        } else if self.run("FlushContext", BARE, |context| context.flush_context(handle)).is_err() {
             self.0.littered.set(true);
         }
     }

@@ -54,15 +54,17 @@ pub(crate) trait Device: Sized + 'static {
     type Settings: Send + Sync + 'static;
     /// Opens the device. Every command it sends must be stamped on `watch`.
     fn open(settings: &Self::Settings, watch: &Arc<Watch>) -> Result<Self, TpmError>;
-    /// Before each job: puts in order what earlier ones left. An error means that the device must be opened anew.
+    /// Before each job: puts in order what earlier ones left. After an error the device is opened anew.
     fn settle(&mut self) -> Result<(), TpmError>;
-    /// Whether it can serve another job, or must be opened anew.
+    /// Whether it can serve another job; if not, its line is lost, and a new one is opened after a pause.
     fn is_sound(&self) -> bool;
     /// Lets go of the device without a word to it: its line is stuck.
     fn abandon(self);
 }
 
-type Job<D> = Box<dyn FnOnce(Result<&mut D, TpmError>) + Send>;
+/// Hands an answer to its caller, once it is known what becomes of the device.
+type Delivery = Box<dyn FnOnce() + Send>;
+type Job<D> = Box<dyn FnOnce(Result<&mut D, TpmError>) -> Delivery + Send>;
 
 struct Inbox<D> {
     jobs: VecDeque<Job<D>>,
@@ -104,7 +106,7 @@ impl<D: Device> Owner<D> {
     ///
     /// # Errors
     /// [`TpmError::Busy`] at once where the queue is full; [`TpmError::Gone`] where the device did not answer in time, or
-    /// is in its pause after that; whatever `job` returns.
+    /// is in its pause after that; [`TpmError::Fault`] where `job` panicked; whatever `job` returns.
     pub(crate) fn call<T: Send + 'static>(
         &self,
         job: impl FnOnce(&mut D) -> Result<T, TpmError> + Send + 'static,
@@ -113,9 +115,14 @@ impl<D: Device> Owner<D> {
         let started = Arc::new(AtomicBool::new(false));
         let mark = Arc::clone(&started);
         let worker = self.0.submit(Box::new(move |device| {
-            mark.store(true, Ordering::SeqCst);
-            // Where the caller is gone, so is the use of the answer.
-            let _ = answer.send(device.and_then(job));
+            let result = device.and_then(|device| {
+                mark.store(true, Ordering::SeqCst);
+                job(device)
+            });
+            Box::new(move || {
+                // Where the caller is gone, so is the use of the answer.
+                let _ = answer.send(result);
+            })
         }))?;
         loop {
             let left = worker.watch.left(self.0.limits.command, self.0.limits.call);
@@ -125,17 +132,16 @@ impl<D: Device> Owner<D> {
                 self.0.give_up(&worker);
             }
             match answered.recv_timeout(patience.max(Duration::from_millis(1))) {
-                Ok(result) => {
-                    if result.is_ok() {
-                        lock(&self.0.line).failures = 0;
-                    }
-                    return result;
-                }
+                Ok(Err(TpmError::Gone { during, .. })) => return Err(self.0.gone(during, &started)),
+                Ok(result) => return result,
                 Err(RecvTimeoutError::Timeout) if !worker.watch.is_given_up() => {}
+                // Given up threads are marked before their callers' answers are dropped, so this was the job itself.
+                Err(RecvTimeoutError::Disconnected) if !worker.watch.is_given_up() => {
+                    return Err(TpmError::Fault { during: worker.watch.what() });
+                }
                 Err(_) => {
                     let during = if started.load(Ordering::SeqCst) { worker.watch.what() } else { "waiting" };
-                    let started = started.load(Ordering::SeqCst);
-                    return Err(TpmError::Gone { during, started, retry_after: self.0.pause() });
+                    return Err(self.0.gone(during, &started));
                 }
             }
         }
@@ -155,6 +161,10 @@ impl<D: Device> Shared<D> {
     fn pause(&self) -> Duration {
         let until = lock(&self.line).not_before;
         until.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()))
+    }
+
+    fn gone(&self, during: &'static str, started: &AtomicBool) -> TpmError {
+        TpmError::Gone { during, started: started.load(Ordering::SeqCst), retry_after: self.pause() }
     }
 
     fn submit(self: &Arc<Self>, job: Job<D>) -> Result<Arc<Worker<D>>, TpmError> {
@@ -202,21 +212,33 @@ impl<D: Device> Shared<D> {
             if worker.watch.job_begins().is_err() {
                 break;
             }
-            let ready = ready(&mut device, &self.settings, &worker.watch);
-            let opened = ready.is_ok();
-            // A panic in the job costs its caller an error and the device a fresh start, nothing else.
-            let finished = catch_unwind(AssertUnwindSafe(|| job(ready))).is_ok();
+            // A panic costs its caller an error and the device a fresh start, nothing else.
+            let outcome = catch_unwind(AssertUnwindSafe(|| {
+                let ready = ready(&mut device, &self.settings, &worker.watch);
+                let lost = ready.as_ref().is_err_and(TpmError::breaks_line);
+                (job(ready), lost)
+            }));
             if worker.watch.is_given_up() {
                 break;
             }
-            if !opened || !finished || device.as_ref().is_some_and(|device| !device.is_sound()) {
-                // Letting go of the device speaks to it, so it stays under the watch.
-                let _ = catch_unwind(AssertUnwindSafe(|| drop(device.take())));
-                worker.watch.job_ends();
-                self.give_up(worker);
-                break;
+            match outcome {
+                Ok((delivery, lost)) if lost || device.as_ref().is_some_and(|device| !device.is_sound()) => {
+                    // Before the answer: who calls again at once finds the pause, not a thread that is about to end.
+                    self.give_up(worker);
+                    delivery();
+                    break;
+                }
+                Ok((delivery, _)) => {
+                    lock(&self.line).failures = 0;
+                    worker.watch.job_ends();
+                    delivery();
+                }
+                Err(_) => {
+                    // Letting go of the device speaks to it, so it stays under the watch.
+                    let _ = catch_unwind(AssertUnwindSafe(|| drop(device.take())));
+                    worker.watch.job_ends();
+                }
             }
-            worker.watch.job_ends();
         }
         match device {
             Some(device) if worker.watch.is_given_up() => device.abandon(),
@@ -263,10 +285,15 @@ fn ready<'a, D: Device>(
     settings: &D::Settings,
     watch: &Arc<Watch>,
 ) -> Result<&'a mut D, TpmError> {
-    if let Some(current) = device {
-        current.settle()?;
-    } else {
-        *device = Some(D::open(settings, watch)?);
+    if device.as_mut().is_some_and(|current| current.settle().is_err()) {
+        // What it said is not of interest: a fresh start will tell.
+        *device = None;
     }
-    device.as_mut().ok_or(TpmError::Thread { reason: "the device vanished".to_owned() })
+    match device {
+        Some(current) => Ok(current),
+        None => Ok(device.insert(D::open(settings, watch)?)),
+    }
 }
+
+#[cfg(test)]
+mod tests;

@@ -116,8 +116,7 @@ impl Tpm2 {
         let request = approvals.request;
 
         let area = convert::public(&key.marshal())?;
-        let key = self.line.run("LoadExternal", BARE, |context| context.load_external(None, area, Hierarchy::Null))?;
-        let key = self.line.guard(key);
+        let key = self.line.load("LoadExternal", BARE, |context| context.load_external(None, area, Hierarchy::Null))?;
         let (r, s) = approval.r_s();
         let signature = convert::ecdsa(&r, &s)?;
         let bytes = |bytes: &[u8; 32]| Nonce::from_bytes(bytes).map_err(|_| TpmError::Request("no nonce"));

@@ -166,16 +166,19 @@ impl Tpm2 {
             _ => AuthHandle::Endorsement,
         };
         let area = convert::public(&template.marshal())?;
-        let made = {
+        let mut made = None;
+        let key = {
             let _guard = self.authorize(hierarchy_handle, auth)?;
             let session = self.first_session()?;
-            self.line.run("CreatePrimary", (session.auth(), None, None), |context| {
-                context.create_primary(hierarchy, area, None, None, None, None)
+            self.line.load("CreatePrimary", (session.auth(), None, None), |context| {
+                let created = context.create_primary(hierarchy, area, None, None, None, None)?;
+                made = Some(created.out_public);
+                Ok(created.key_handle)
             })?
         };
-        let key = self.line.guard(made.key_handle);
+        let made = made.ok_or(TpmError::Altered { during: "CreatePrimary" })?;
         let (point, _) = template
-            .accept(&convert::public_bytes(&made.out_public)?)
+            .accept(&convert::public_bytes(&made)?)
             .map_err(|_| TpmError::Altered { during: "CreatePrimary" })?;
         let place = PersistentTpmHandle::new(persistent).map_err(|_| TpmError::Request("no persistent handle"))?;
         let _guard = self.authorize(AuthHandle::Owner, owner)?;
@@ -217,18 +220,27 @@ impl Tpm2 {
             .map_err(|_| TpmError::Request("no NV public area"))?;
         let _guard = self.authorize(AuthHandle::Owner, owner)?;
         let session = self.session(SessionType::Hmac, false, false)?;
+        let index = |name| crate::protocol::tpm::nv::NvReference { handle: public.handle(), name };
         let defined = self.line.run("NV_DefineSpace", (session.auth(), None, None), |context| {
             context.nv_define_space(Provision::Owner, None, area)
         });
         match defined {
-            Ok(handle) => self.close(handle.into()),
-            Err(TpmError::Refused { .. }) => {}
-            Err(error) => return Err(error),
-        }
-        let index = |name| crate::protocol::tpm::nv::NvReference { handle: public.handle(), name };
-        match self.nv(&index(public.name_before_first_write()), "an NV index") {
-            Ok(_) => Ok(()),
-            Err(_) => self.nv(&index(public.name()), "an NV index").map(|_| ()),
+            Ok(handle) => {
+                self.close(handle.into());
+                self.nv(&index(public.name_before_first_write()), "an NV index").map(|_| ())
+            }
+            // TPM_RC_NV_DEFINED is well where it is this very index; where it is another, or none, the TPM's word stands.
+            Err(refused @ TpmError::Refused { .. }) => {
+                for name in [public.name_before_first_write(), public.name()] {
+                    match self.nv(&index(name), "an NV index") {
+                        Ok(_) => return Ok(()),
+                        Err(TpmError::ObjectChanged { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+                Err(refused)
+            }
+            Err(error) => Err(error),
         }
     }
 

@@ -148,11 +148,9 @@ fn every_object_is_exactly_what_the_design_says_when_the_tpm_is_asked() {
 
     // POLICYWRITE AUTHREAD NO_DA WRITTEN, and for the counter its kind.
     let (guarded, counter) = (0x2204_0008u32, 0x2204_0018u32);
-    for (public, attributes, size) in [
-        (&custody.register, guarded, 34u16),
-        (&custody.charter_pin, guarded, 32),
-        (&custody.counter, counter, 8),
-    ] {
+    for (public, attributes, size) in
+        [(&custody.register, guarded, 34u16), (&custody.charter_pin, guarded, 32), (&custody.counter, counter, 8)]
+    {
         let handle = public.public.handle().get();
         let response = rig.bus().transact(&cc::nv_read_public(handle)).unwrap();
         let [area, name] = sized(cc::parameters("TPM2_NV_ReadPublic", &response, false).unwrap()).try_into().unwrap();
