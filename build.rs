@@ -15,6 +15,10 @@ fn main() {
         .cargo_metadata(false)
         .probe("tss2-esys")
         .expect("tpm2-tss 4.1.3 or newer was not found: run `make setup`, or build with `--no-default-features --features tools`");
+    // Known to the test that looks at what a process has really loaded. Asked for by name, because pkg-config leaves the
+    // system's own directories out of the link paths.
+    let directory = pkg_config::get_variable("tss2-esys", "libdir").expect("tss2-esys names the directory it is in");
+    println!("cargo::rustc-env=CHANCERY_TPM2_TSS={directory}");
     for path in &library.link_paths {
         println!("cargo::rustc-link-arg=-Wl,--disable-new-dtags,-rpath,{}", path.display());
     }
