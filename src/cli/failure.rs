@@ -37,6 +37,12 @@ pub(super) enum Failure {
          sender what it is"
     )]
     NoDocument { name: String, label: &'static str },
+    /// The document's type is not in this build.
+    #[error(
+        "{name} opens with the label {label}: it is an embassy's store of its TPM, which this build without the TPM driver \
+         does not read.\nUse the chancery that runs at the embassy"
+    )]
+    NeedsHardware { name: String, label: &'static str },
     /// The document does not decode.
     #[error(
         "{name} says that it is {kind}, but is refused: {error}.\nAsk its sender for it again; nothing of it is used"

@@ -246,6 +246,21 @@ impl DatasetVersionRecord {
             .map_err(|_| VersionError::Signature { owner: expected.owner.clone() })?;
         Ok(SignedVersion(self))
     }
+
+    /// What it says it is, unchecked: for showing, never for encrypting to it.
+    pub const fn unverified(&self) -> &DatasetDescription {
+        &self.body.description
+    }
+
+    /// The generation it says it is sealed for, unchecked: for showing.
+    pub const fn unverified_generation(&self) -> Generation {
+        self.body.generation
+    }
+
+    /// The slots it says it has, unchecked: for showing.
+    pub fn unverified_slots(&self) -> &[(SealedFor, Slot)] {
+        &self.body.slots
+    }
 }
 
 impl Wire for DatasetVersionRecord {

@@ -283,6 +283,11 @@ impl CustodyFacts {
         &self.recovery
     }
 
+    /// How many of the unseal quorum's officials amend.
+    pub const fn amend(&self) -> Threshold {
+        self.amend
+    }
+
     /// The longest an approval may be valid, in seconds.
     pub const fn expiry_max_seconds(&self) -> u32 {
         self.expiry_max_seconds

@@ -3,9 +3,13 @@
 //! A document is recognized by its label and read with the type that the protocol itself uses, so what is shown is what the
 //! protocol would see. Being readable is not being genuine: every sheet ends with what was checked and what was not.
 
+mod ceremony;
+mod dataset;
 mod dkg;
 mod quorum;
 mod sheet;
+#[cfg(feature = "hardware")]
+mod tpm;
 
 use std::{
     io::Write,
@@ -13,6 +17,7 @@ use std::{
 };
 
 use chancery::protocol::{
+    self,
     hash::Hash,
     label::Label,
     wire::{Document, WireError},
@@ -80,17 +85,32 @@ impl Entry {
     }
 }
 
-/// Every kind of document that stands alone.
+/// Every kind of document that stands alone. A new one gets its line here, and its sheet in the file of its subject.
 const ENTRIES: &[Entry] = &[
-    Entry::of::<chancery::protocol::quorum_key::QuorumKey>(),
-    Entry::of::<chancery::protocol::dkg::Contribution>(),
-    Entry::of::<chancery::protocol::dkg::Message1>(),
-    Entry::of::<chancery::protocol::dkg::Message3>(),
-    Entry::of::<chancery::protocol::dkg::Evidence>(),
-    Entry::of::<chancery::protocol::dkg::Certificate>(),
-    Entry::of::<chancery::protocol::dkg::RecoveryData>(),
-    Entry::of::<chancery::protocol::partial::PartialDecapsulation>(),
+    Entry::of::<protocol::facts::CustodyFacts>(),
+    Entry::of::<protocol::offer::Statement>(),
+    Entry::of::<protocol::offer::Offer>(),
+    Entry::of::<protocol::offer::SignedOffer>(),
+    Entry::of::<protocol::contribution::Contribution>(),
+    Entry::of::<protocol::partial::PartialDecapsulation>(),
+    Entry::of::<protocol::dataset_version::DatasetVersionRecord>(),
+    Entry::of::<protocol::slot::Slot>(),
+    Entry::of::<protocol::slot::SlotContext>(),
+    Entry::of::<protocol::quorum_key::QuorumKey>(),
+    Entry::of::<protocol::dkg::Contribution>(),
+    Entry::of::<protocol::dkg::Message1>(),
+    Entry::of::<protocol::dkg::Message3>(),
+    Entry::of::<protocol::dkg::Evidence>(),
+    Entry::of::<protocol::dkg::Certificate>(),
+    Entry::of::<protocol::dkg::RecoveryData>(),
+    #[cfg(feature = "hardware")]
+    Entry::of::<chancery::hardware::Foundation>(),
+    #[cfg(feature = "hardware")]
+    Entry::of::<chancery::hardware::EmbassyKeys>(),
 ];
+
+/// Documents whose types belong to the TPM driver, which a build for officials, agents and auditors does not have.
+const OF_THE_DRIVER: [Label; 2] = [Label::TPM_FOUNDATION, Label::TPM_KEYS];
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let bound = ENTRIES.iter().map(|entry| entry.bound).max().unwrap_or_default();
@@ -123,6 +143,7 @@ fn entry(bytes: &[u8], file: &Path) -> Result<&'static Entry, Failure> {
         return Ok(entry);
     }
     Err(match Label::ALL.iter().find(|label| label.as_str() == text) {
+        Some(label) if OF_THE_DRIVER.contains(label) => Failure::NeedsHardware { name: name(), label: label.as_str() },
         Some(label) => Failure::NoDocument { name: name(), label: label.as_str() },
         None => Failure::UnknownLabel { name: name(), label: ascii(text) },
     })
@@ -135,9 +156,9 @@ fn page(entry: &Entry, sheet: &Sheet, bytes: &[u8], out: &mut dyn Write) -> Resu
     for (name, value) in &sheet.facts {
         writeln!(out, "  {name:width$}  {}", words(value))?;
     }
-    writeln!(out, "\nChecked: it is whole, in the one form its kind has, and every point is on the curve.")?;
+    writeln!(out, "\nChecked:\n  it is whole, and in the one form that its kind has")?;
     for checked in &sheet.checked {
-        writeln!(out, "  and: {}", words(checked))?;
+        writeln!(out, "  {}", words(checked))?;
     }
     writeln!(out, "Not checked:")?;
     for unchecked in &sheet.unchecked {

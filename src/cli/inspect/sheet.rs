@@ -1,6 +1,6 @@
 //! What is said about one document: facts in order, and how far they can be relied on.
 
-use chancery::protocol::group::Point;
+use chancery::protocol::{group::Point, hash::Hash, hybrid::HybridPublicKey};
 
 use crate::cli::text::hex;
 
@@ -51,4 +51,15 @@ impl Sheet {
 /// A point in SEC 1 compressed form.
 pub(super) fn point(point: &Point) -> String {
     hex(&point.encode())
+}
+
+/// A hybrid key has 1,249 bytes: its SHA-256 stands for it.
+pub(super) fn hybrid(key: &HybridPublicKey) -> String {
+    format!("SHA-256 {}", Hash::of_bytes(&key.encode()))
+}
+
+/// A long text by its SHA-256, so that two can be compared.
+pub(super) fn of_text(text: &str) -> String {
+    let (start, hash) = (text.get(..12).unwrap_or(text), Hash::of_bytes(text.as_bytes()));
+    format!("{start}..., {} characters with SHA-256 {hash}", text.len())
 }

@@ -77,6 +77,16 @@ impl Slot {
         Ok(VerifiedSlot { slot: self.clone(), context: context.clone() })
     }
 
+    /// C, unchecked: for showing, never for computing with it.
+    pub const fn unverified_point(&self) -> &Point {
+        &self.c
+    }
+
+    /// For how many officials it holds a share.
+    pub const fn officials(&self) -> usize {
+        self.shares.len()
+    }
+
     const fn statement(&self, context: Hash) -> Statement<'_> {
         Statement {
             context,
