@@ -11,9 +11,13 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use chancery::protocol::wire::{Document, Writer};
-use cli::documents::{Quorum, quorum};
+use chancery::protocol::{
+    charter::{SignedCharter, Signer},
+    wire::{Document, Writer},
+};
+use cli::documents::{Ceremony, PURPOSE, Quorum, ceremony, founding_charter, quorum};
 use hsm_sim::{BootProfile, event_log::Event};
+use p256::ecdsa::SigningKey;
 use serde_json::Value;
 
 fn chancery(arguments: &[&str]) -> Command {
@@ -377,7 +381,7 @@ fn sheet(files: &Files, kind: &str, label: &str, bytes: &[u8]) -> String {
     let text = fine(&ran);
     assert!(text.starts_with(&format!("{kind} ({label}), {} bytes\nSHA-256 ", bytes.len())), "{text}");
     assert!(
-        text.contains("\nChecked: ") && text.contains("\nNot checked:\n  "),
+        text.contains("\nChecked:\n  it is whole, ") && text.contains("\nNot checked:\n  "),
         "it says how far it can be relied on: {text}"
     );
 
@@ -448,7 +452,7 @@ fn what_a_dkg_sends_and_leaves_is_explained() {
     ] {
         let text = sheet(&files, kind, &label(tail), &bytes);
         assert_eq!((fact(&text, "threshold"), fact(&text, "quorum key Y")), ("2 of 3", key.as_str()));
-        assert!(text.contains("and: all 3 officials it names signed it, with the static keys it names"), "{text}");
+        assert!(text.contains("\n  all 3 officials it names signed it, with the static keys it names"), "{text}");
         assert!(text.contains("whether these are your charter's officials"), "{text}");
     }
 }
@@ -490,6 +494,168 @@ fn halves_of_an_opening_are_counted_and_not_shown() {
     for output in [&text, &json.out] {
         assert!(!output.contains(&hex::encode(half.xy().0)), "{output}");
     }
+}
+
+#[test]
+fn a_charter_is_explained_with_every_key_in_full() {
+    let files = Files::new();
+    let signed = founding_charter();
+    let charter = signed.unverified();
+    let text = sheet(&files, "a charter, with signatures", "chancery/v1/charter/signed", &signed.encode());
+    assert_eq!((fact(&text, "signed by, as it says"), fact(&text, "country")), ("the home authority", "EE"));
+    assert_eq!(fact(&text, "unseal"), "2 of 3: anna, boris, clara");
+    assert_eq!(fact(&text, "hash"), charter.hash().to_string());
+    assert_eq!(fact(&text, "home key"), hex::encode(charter.parts().home.encode()));
+    assert_eq!(
+        fact(&text, "official boris: identity key"),
+        hex::encode(charter.parts().officials[1].identity.encode())
+    );
+    assert_eq!(fact(&text, "data owner land-board: key"), hex::encode(charter.parts().owners[0].key.encode()));
+    assert!(
+        text.contains("\n  the home key that it names signed it\n") && text.contains("you were given in person"),
+        "{text}"
+    );
+
+    let text = sheet(&files, "a charter, without signatures", "chancery/v1/charter", &charter.encode());
+    assert!(!text.contains("signed it") && text.contains("nobody signed this"), "{text}");
+    let draft = SignedCharter::unsigned(charter.clone());
+    let text = sheet(&files, "a charter, with signatures", "chancery/v1/charter/signed", &draft.encode());
+    assert!(fact(&text, "signed by, as it says") == "nobody yet" && text.contains("a draft"), "{text}");
+
+    let mut forged = draft;
+    forged.sign(Signer::Home, &SigningKey::random(&mut rand_core::OsRng)).unwrap();
+    let ran = run(&["inspect", &files.write("forged.bin", &forged.encode())]);
+    assert!(ran.code == 1 && !ran.out.contains("signed it"), "{}", ran.out);
+    assert!(ran.err.contains("it does not hold: the signature of the home authority does not verify"), "{}", ran.err);
+}
+
+#[test]
+fn what_a_ceremony_rests_on_is_explained() {
+    let files = Files::new();
+    let Ceremony { facts, statement, offer, signed_offer, contribution, .. } = ceremony();
+
+    let kind = "the custody facts of one generation at one embassy";
+    let text = sheet(&files, kind, "chancery/v1/custody-facts", &facts.encode());
+    assert_eq!((fact(&text, "embassy"), fact(&text, "generation  ")), ("luxembourg", "1"));
+    assert_eq!((fact(&text, "unseal: threshold"), fact(&text, "unseal: official 2")), ("2 of 3", "boris"));
+    assert_eq!(fact(&text, "unseal: quorum key Y"), hex::encode(facts.unseal().key.key().encode()));
+    assert_eq!(fact(&text, "recovery: quorum key Y"), hex::encode(facts.recovery().key.key().encode()));
+    assert_eq!(fact(&text, "custody key T"), hex::encode(facts.machine().custody_key.encode()));
+    assert_eq!(fact(&text, "T's Name in the TPM"), hex::encode(facts.custody_key_name().as_bytes()));
+    assert_eq!(fact(&text, "platform register"), "NV index 0x01800011, over PCRs 0 4 7");
+    assert_eq!(fact(&text, "generation counter"), "NV index 0x01800010, at 5");
+    assert!(text.contains("facts carry no signature"), "{text}");
+
+    for (kind, label, bytes) in [
+        ("a statement: what a ceremony is for", "chancery/v1/statement", statement.encode()),
+        ("an offer, without its signature", "chancery/v1/offer", offer.encode()),
+        ("an offer, with the embassy's signature", "chancery/v1/offer/signed", signed_offer.encode()),
+    ] {
+        let text = sheet(&files, kind, label, &bytes);
+        assert_eq!((fact(&text, "purpose"), fact(&text, "opens")), (PURPOSE, "land-register, version 1"));
+        if bytes.len() > 1000 {
+            assert_eq!(fact(&text, "offer's hash"), offer.hash().to_string());
+            assert!(fact(&text, "slot for land-register").ends_with(&format!("TPM nonce {}", "c5".repeat(32))));
+        }
+    }
+    let text = sheet(&files, "an official's contribution to a ceremony", "chancery/v1/contribution", &contribution);
+    assert_eq!(
+        (fact(&text, "from"), fact(&text, "to the offer with hash")),
+        ("official 1", offer.hash().to_string().as_str())
+    );
+    assert!(fact(&text, "approval 1").ends_with(", 600 seconds"), "{text}");
+}
+
+#[test]
+fn what_a_data_owner_sealed_is_explained_and_stays_sealed() {
+    let files = Files::new();
+    let Ceremony { version, slot, context, seed, facts, .. } = ceremony();
+    let recipient = seed.key().recipient().to_string();
+
+    let text = sheet(&files, "a dataset version, with its slots", "chancery/v1/dataset/version", &version.encode());
+    assert_eq!(
+        (fact(&text, "data owner"), fact(&text, "dataset  "), fact(&text, "version")),
+        ("land-board", "land-register", "1")
+    );
+    assert!(fact(&text, "slot for embassy luxembourg").starts_with("3 officials, point C "), "{text}");
+    assert!(fact(&text, "slot for the recovery quorum").starts_with("3 officials, point C "), "{text}");
+    // An unchecked recipient must not be there to copy.
+    assert!(!text.contains(&recipient) && text.contains("Encrypt nothing before"), "{text}");
+
+    let of_slot = sheet(&files, "a slot", "chancery/v1/slot", &slot);
+    assert!(text.contains(fact(&of_slot, "point C")), "{text}");
+    let of_context = sheet(&files, "the context of a slot", "chancery/v1/slot/context", &context);
+    assert_eq!(fact(&of_context, "sealed for"), "embassy luxembourg");
+    assert_eq!(fact(&of_context, "custody key T"), hex::encode(facts.machine().custody_key.encode()));
+    for shown in [text, of_slot, of_context] {
+        assert!(!shown.contains(&hex::encode(seed.expose())), "{shown}");
+    }
+}
+
+#[cfg(feature = "hardware")]
+#[test]
+fn what_an_embassy_stores_of_its_tpm_is_explained() {
+    use chancery::hardware::{Attestation, Birth, EmbassyKeys, Foundation, SealedObject};
+    let files = Files::new();
+    let key = quorum().half;
+    let foundation = Foundation { storage_root: key, attestation: key };
+    let kind = "a TPM's foundation: which TPM an embassy has";
+    let text = sheet(&files, kind, "chancery/v1/tpm/foundation", &foundation.encode());
+    assert_eq!(fact(&text, "storage root key"), hex::encode(key.encode()));
+
+    let object = |fill| SealedObject { public: vec![fill; 90], private: vec![0xee; 120] };
+    let birth = Birth {
+        data: vec![3; 60],
+        ticket_hierarchy: 0x4000_0001,
+        ticket_digest: vec![4; 32],
+        certified: Attestation { statement: vec![5; 100], signature: [6; 64] },
+    };
+    let keys = EmbassyKeys {
+        counter_first: 5,
+        custody: object(1),
+        custody_birth: birth.clone(),
+        identity: object(2),
+        identity_birth: birth,
+        roll: object(3),
+    };
+    let text = sheet(&files, "the TPM keys of one generation, sealed", "chancery/v1/tpm/keys", &keys.encode());
+    let name = hex::encode(<sha2::Sha256 as sha2::Digest>::digest([1; 90]));
+    assert_eq!(fact(&text, "custody key T"), format!("Name 000b{name}, 120 bytes that only its TPM can open"));
+    assert!(!text.contains("eeee"), "{text}");
+}
+
+/// Whoever adds a kind of document is told here to explain it.
+#[test]
+fn every_document_there_is_can_be_inspected() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src");
+    let labels = std::fs::read_to_string(root.join("protocol/label.rs")).unwrap();
+    let text_of = |name: &str| {
+        let line = labels.lines().find_map(|line| line.trim().strip_prefix(name)?.strip_prefix(" = \"")).unwrap();
+        line.trim_end_matches("\";").to_owned()
+    };
+    let (mut pending, mut found) = (vec![root.join("protocol"), root.join("hardware")], 0);
+    while let Some(folder) = pending.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                pending.push(path);
+                continue;
+            }
+            let hardware = path.starts_with(root.join("hardware"));
+            for line in std::fs::read_to_string(&path).unwrap().lines() {
+                let Some(name) = line.trim().strip_prefix("const LABEL: Label = Label::") else { continue };
+                let label = text_of(name.trim_end_matches(';'));
+                let mut head = vec![u8::try_from(label.len()).unwrap()];
+                head.extend_from_slice(label.as_bytes());
+                let ran = run_with_input(&["inspect", "-"], &head);
+                let known = ran.err.contains("says that it is");
+                let elsewhere =
+                    hardware && cfg!(not(feature = "hardware")) && ran.err.contains("without the TPM driver");
+                assert!(known || elsewhere, "{label}: add a sheet and a line in src/cli/inspect/mod.rs: {}", ran.err);
+                found += 1;
+            }
+        }
+    }
+    assert!(found >= 20, "{found} documents found");
 }
 
 #[test]

@@ -1,15 +1,30 @@
 //! One document of every kind, made through the library as the protocol makes them.
 
 use chancery::protocol::{
+    charter::{
+        Charter, CharterDataset, CharterEmbassy, CharterOfficial, CharterOwner, CharterParts, Country, HardwareClass,
+        QuorumRule, SignedCharter, Signer,
+    },
+    contribution::{CheckedOffer, Official},
+    dataset::DatasetSeed,
+    dataset_version::{CharteredDataset, DatasetVersionRecord, UnsignedVersion, VerifiedVersion},
     dkg::{Certified, Contribution, Gathering, Member, Message1, Message3, Refusal, Terms},
+    facts::{CustodyFacts, CustodyFactsParts, MachineFacts, OfficialFacts, QuorumFacts},
     group::Point,
     hash::Hash,
-    ids::{Attempt, CharterId, Generation, QuorumKind},
+    hybrid::HybridSecretKey,
+    ids::{
+        Attempt, CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName, OwnerName, QuorumKind,
+    },
+    offer::{DatasetAt, Offer, Opening, Purpose, SignedOffer, Statement},
     partial,
     quorum::Threshold,
     secret::SecretScalar,
+    slot::{SealedFor, SeenPoints},
+    tpm::{approval::TpmNonce, custody::CustodyHandles, nv::NvHandle, pcr::PcrSelection},
     wire::Document,
 };
+use p256::ecdsa::SigningKey;
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 /// A finished DKG of 2 of 3, and a message of each kind from it.
@@ -25,12 +40,15 @@ pub struct Quorum {
 }
 
 pub fn quorum() -> Quorum {
-    let mut rng = ChaCha20Rng::seed_from_u64(7);
+    certify(QuorumKind::Unseal, 7)
+}
+
+fn certify(kind: QuorumKind, seed: u64) -> Quorum {
+    let mut rng = ChaCha20Rng::seed_from_u64(seed);
     let secrets: Vec<SecretScalar> = (0..3).map(|_| SecretScalar::random(&mut rng)).collect();
     let keys = secrets.iter().map(|secret| Point::mul_generator(secret.expose())).collect();
     let charter = CharterId(Hash::of_bytes(b"the founding charter"));
-    let terms =
-        Terms::new(charter, QuorumKind::Unseal, Generation::FIRST, Threshold::new(2, 3).unwrap(), keys).unwrap();
+    let terms = Terms::new(charter, kind, Generation::FIRST, Threshold::new(2, 3).unwrap(), keys).unwrap();
     let members: Vec<Member> = secrets.into_iter().map(|secret| Member::new(terms.clone(), secret).unwrap()).collect();
 
     // The second official contributes twice, and is caught.
@@ -76,4 +94,155 @@ pub fn quorum() -> Quorum {
         partial: partial.encode(),
         certified,
     }
+}
+
+/// What a ceremony in words that stand in no ASCII table is made of.
+pub struct Ceremony {
+    pub facts: CustodyFacts,
+    pub statement: Statement,
+    pub offer: Offer,
+    pub signed_offer: SignedOffer,
+    pub contribution: Vec<u8>,
+    pub version: DatasetVersionRecord,
+    pub slot: Vec<u8>,
+    pub context: Vec<u8>,
+    /// The dataset's seed: what must not be shown.
+    pub seed: DatasetSeed,
+}
+
+pub const PURPOSE: &str = "Kohus nõuab: taastame kinnistusraamatu \"pärast\" rünnakut";
+
+fn public(key: &SigningKey) -> Point {
+    Point::decode(key.verifying_key().to_encoded_point(true).as_bytes()).unwrap()
+}
+
+pub fn ceremony() -> Ceremony {
+    let mut rng = ChaCha20Rng::seed_from_u64(9);
+    let (unseal, recovery) = (certify(QuorumKind::Unseal, 7), certify(QuorumKind::Recovery, 8));
+    let secrets: Vec<(SigningKey, HybridSecretKey)> =
+        (0..3).map(|_| (SigningKey::random(&mut rng), HybridSecretKey::random(&mut rng))).collect();
+    let members: Vec<OfficialFacts> = ["anna", "boris", "clara"]
+        .iter()
+        .zip(&secrets)
+        .map(|(name, (identity, hybrid))| OfficialFacts {
+            name: OfficialName::new(name).unwrap(),
+            identity: public(identity),
+            hybrid: hybrid.public().clone(),
+        })
+        .collect();
+    let embassy = SigningKey::random(&mut rng);
+    let handle = |at| NvHandle::new(at).unwrap();
+    let facts = CustodyFacts::new(CustodyFactsParts {
+        charter: CharterId(Hash::of_bytes(b"the founding charter")),
+        embassy: EmbassyName::new("luxembourg").unwrap(),
+        generation: Generation::FIRST,
+        unseal: QuorumFacts { key: unseal.certified[0].key.clone(), members: members.clone() },
+        recovery: QuorumFacts { key: recovery.certified[0].key.clone(), members },
+        amend: Threshold::new(2, 3).unwrap(),
+        expiry_max_seconds: 600,
+        machine: MachineFacts {
+            platform: PcrSelection::new(&[0, 4, 7]).unwrap(),
+            handles: CustodyHandles {
+                counter: handle(0x0180_0010),
+                register: handle(0x0180_0011),
+                charter_pin: handle(0x0180_0012),
+            },
+            counter_first: 5,
+            custody_key: Point::mul_generator(SecretScalar::random(&mut rng).expose()),
+            identity_key: public(&embassy),
+        },
+    })
+    .unwrap();
+
+    let (owner_key, owner) = (SigningKey::random(&mut rng), OwnerName::new("land-board").unwrap());
+    let (dataset, seed) = (DatasetName::new("land-register").unwrap(), DatasetSeed::random(&mut rng));
+    let custody = facts.sealing_keys();
+    let version = UnsignedVersion::create(&seed, owner.clone(), dataset.clone(), DatasetVersion::FIRST, custody)
+        .unwrap()
+        .sign(&owner_key)
+        .unwrap();
+    let chartered = CharteredDataset {
+        charter: facts.charter(),
+        owner,
+        owner_key: *owner_key.verifying_key(),
+        dataset: dataset.clone(),
+    };
+    let verified: VerifiedVersion =
+        version.clone().verify_signature(&chartered).unwrap().verify_slots(custody).unwrap();
+    let slot = verified.slot(&SealedFor::Embassy(facts.embassy().clone())).unwrap();
+
+    let statement = Statement::new(
+        facts.charter(),
+        facts.embassy().clone(),
+        facts.generation(),
+        Purpose::new(PURPOSE).unwrap(),
+        vec![DatasetAt { dataset, version: DatasetVersion::FIRST }],
+    )
+    .unwrap();
+    let opening = Opening { slot: slot.id(), nonce: TpmNonce::from_bytes(&[0xc5; 32]).unwrap() };
+    let ceremony_key = HybridSecretKey::random(&mut rng);
+    let offer = Offer::new(statement.clone(), 1, ceremony_key.public().clone(), vec![opening]).unwrap();
+    let signed_offer = SignedOffer::sign(offer.clone(), &embassy).unwrap();
+    let versions = [verified.clone()];
+    let checked = CheckedOffer::check(&signed_offer, &facts, &versions, &mut SeenPoints::new()).unwrap();
+    let (identity, hybrid) = &secrets[0];
+    let certified = &unseal.certified[0];
+    let official = Official { position: certified.member.position(), identity, hybrid, share: &certified.share };
+    let contribution = checked.contribute(&facts, &official, 600, &mut rng).unwrap().encode();
+    Ceremony {
+        statement,
+        offer,
+        signed_offer,
+        contribution,
+        slot: slot.slot().encode(),
+        context: slot.context().encode(),
+        version,
+        facts,
+        seed,
+    }
+}
+
+/// A founding charter, signed by home.
+pub fn founding_charter() -> SignedCharter {
+    let mut rng = ChaCha20Rng::seed_from_u64(10);
+    let home = SigningKey::random(&mut rng);
+    let officials: Vec<CharterOfficial> = ["anna", "boris", "clara"]
+        .iter()
+        .map(|name| CharterOfficial {
+            name: OfficialName::new(name).unwrap(),
+            identity: public(&SigningKey::random(&mut rng)),
+            hybrid: HybridSecretKey::random(&mut rng).public().clone(),
+            dkg: public(&SigningKey::random(&mut rng)),
+        })
+        .collect();
+    let members: Vec<OfficialName> = officials.iter().map(|official| official.name.clone()).collect();
+    let owner = OwnerName::new("land-board").unwrap();
+    let machine = ceremony().facts.machine().clone();
+    let charter = Charter::new(CharterParts {
+        version: 1,
+        founding: None,
+        previous: None,
+        country: Country::new("EE").unwrap(),
+        home: public(&home),
+        officials,
+        unseal: QuorumRule { threshold: Threshold::new(2, 3).unwrap(), members: members.clone() },
+        amend_k: 2,
+        recovery: QuorumRule { threshold: Threshold::new(3, 3).unwrap(), members },
+        expiry_max_seconds: 600,
+        embassies: vec![CharterEmbassy {
+            name: EmbassyName::new("luxembourg").unwrap(),
+            class: HardwareClass::Discrete,
+            leases: false,
+            platform: machine.platform,
+            handles: machine.handles,
+        }],
+        owners: vec![CharterOwner { name: owner.clone(), key: public(&SigningKey::random(&mut rng)) }],
+        datasets: vec![CharterDataset { name: DatasetName::new("land-register").unwrap(), owner }],
+        policy: Hash([3; 32]),
+        custody: None,
+    })
+    .unwrap();
+    let mut signed = SignedCharter::unsigned(charter);
+    signed.sign(Signer::Home, &home).unwrap();
+    signed
 }

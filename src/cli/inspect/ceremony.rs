@@ -43,16 +43,14 @@ fn quorum(sheet: Sheet, name: &str, quorum: &QuorumFacts) -> Sheet {
     let sheet = sheet
         .fact(format!("{name}: threshold"), key.threshold())
         .fact(format!("{name}: quorum key Y"), point(key.key()));
-    key.threshold().positions().zip(quorum.members.iter().zip(key.shares())).fold(
-        sheet,
-        |sheet, (place, (member, share))| {
-            sheet
-                .fact(format!("{name}: {place}"), &member.name)
-                .fact("  identity key", point(&member.identity))
-                .fact("  hybrid key", hybrid(&member.hybrid))
-                .fact("  verification share", point(share))
-        },
-    )
+    let members = key.threshold().positions().zip(quorum.members.iter().zip(key.shares()));
+    members.fold(sheet, |sheet, (place, (member, share))| {
+        sheet
+            .fact(format!("{name}: {place}"), &member.name)
+            .fact(format!("{name}: {place}'s identity key"), point(&member.identity))
+            .fact(format!("{name}: {place}'s hybrid key"), hybrid(&member.hybrid))
+            .fact(format!("{name}: {place}'s verification share"), point(share))
+    })
 }
 
 impl Inspect for Statement {

@@ -4,6 +4,7 @@
 //! protocol would see. Being readable is not being genuine: every sheet ends with what was checked and what was not.
 
 mod ceremony;
+mod charter;
 mod dataset;
 mod dkg;
 mod quorum;
@@ -87,6 +88,8 @@ impl Entry {
 
 /// Every kind of document that stands alone. A new one gets its line here, and its sheet in the file of its subject.
 const ENTRIES: &[Entry] = &[
+    Entry::of::<protocol::charter::Charter>(),
+    Entry::of::<protocol::charter::SignedCharter>(),
     Entry::of::<protocol::facts::CustodyFacts>(),
     Entry::of::<protocol::offer::Statement>(),
     Entry::of::<protocol::offer::Offer>(),
