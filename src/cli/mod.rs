@@ -27,7 +27,7 @@ change nothing, need no network and no TPM, and keep nothing.";
 
 const AFTER_HELP: &str = "\
 Examples:
-  chancery inspect facts.bin            what is this file, and what does it hold?
+  chancery inspect charter.bin          what is this file, and what does it hold?
   sudo chancery eventlog                what did this machine measure while it booted?
   chancery eventlog copied.bin --json   the same of another machine, for programs
   chancery completions bash             completion of commands in the shell

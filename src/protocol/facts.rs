@@ -1,5 +1,5 @@
-//! The public facts of one generation of custody at one embassy: what the completed charter states, and what officials,
-//! agents and auditors check everything else against. It trusts whoever handed it in, who got it from home, signed.
+//! The public facts of one generation of custody at one embassy: what officials, agents and auditors check everything else
+//! against. They come out of the reader's own charter in force, and have no form on the wire: nobody sends them.
 //!
 //! The TPM policies and Names follow from these facts and are never taken from the embassy (protocol.md §10.1).
 
@@ -7,8 +7,7 @@ use crate::protocol::{
     group::Point,
     hybrid::HybridPublicKey,
     ids::{CharterId, EmbassyName, Generation, OfficialName},
-    label::Label,
-    quorum::{MAX_OFFICIALS, Position, QuorumError, Threshold},
+    quorum::{Position, QuorumError, Threshold},
     quorum_key::QuorumKey,
     slot::{SealingKeys, SlotQuorum},
     tpm::{
@@ -17,7 +16,6 @@ use crate::protocol::{
         name::Name,
         pcr::PcrSelection,
     },
-    wire::{Document, Reader, Wire, WireError, Writer},
 };
 
 /// Why facts contradict themselves.
@@ -91,15 +89,6 @@ pub struct OfficialFacts {
     pub hybrid: HybridPublicKey,
 }
 
-impl Wire for OfficialFacts {
-    fn write(&self, out: &mut Writer) {
-        out.value(&self.name).value(&self.identity).value(&self.hybrid);
-    }
-    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
-        Ok(Self { name: input.value()?, identity: input.value()?, hybrid: input.value()? })
-    }
-}
-
 /// One quorum: its public half, and its officials in order of position.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct QuorumFacts {
@@ -145,15 +134,6 @@ impl QuorumFacts {
             }
         }
         Ok(())
-    }
-}
-
-impl Wire for QuorumFacts {
-    fn write(&self, out: &mut Writer) {
-        out.value(&self.key).list(&self.members);
-    }
-    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
-        Ok(Self { key: input.value()?, members: input.list(usize::from(MAX_OFFICIALS), "officials")? })
     }
 }
 
@@ -324,48 +304,4 @@ pub fn check_platform(platform: PcrSelection) -> Result<(), FactsError> {
         .into_iter()
         .find(|pcr| platform.contains(*pcr))
         .map_or(Ok(()), |pcr| Err(FactsError::Platform { pcr }))
-}
-
-impl Wire for CustodyFacts {
-    fn write(&self, out: &mut Writer) {
-        out.value(&self.charter).value(&self.embassy).value(&self.generation);
-        out.value(&self.unseal).value(&self.recovery).value(&self.amend).u32(self.expiry_max_seconds);
-        let machine = &self.machine;
-        out.value(&machine.platform);
-        out.value(&machine.handles.counter).value(&machine.handles.register).value(&machine.handles.charter_pin);
-        out.u64(machine.counter_first).value(&machine.custody_key).value(&machine.identity_key);
-    }
-
-    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
-        let invalid = |field, reason| WireError::Invalid { field, reason };
-        let (charter, embassy, generation) = (input.value()?, input.value()?, input.value()?);
-        let (unseal, recovery, amend) = (input.value()?, input.value()?, input.value()?);
-        let expiry_max_seconds = input.u32("longest expiry")?;
-        let platform = input.value()?;
-        let handles = CustodyHandles { counter: input.value()?, register: input.value()?, charter_pin: input.value()? };
-        let machine = MachineFacts {
-            platform,
-            handles,
-            counter_first: input.u64("generation counter")?,
-            custody_key: input.value()?,
-            identity_key: input.value()?,
-        };
-        Self::new(CustodyFactsParts {
-            charter,
-            embassy,
-            generation,
-            unseal,
-            recovery,
-            amend,
-            expiry_max_seconds,
-            machine,
-        })
-        .map_err(|_| invalid("custody facts", "they contradict each other"))
-    }
-}
-
-impl Document for CustodyFacts {
-    const LABEL: Label = Label::CUSTODY_FACTS;
-    // Two quorums of 32 officials with 1,249-byte hybrid keys.
-    const MAX_BYTES: usize = 128 * 1024;
 }

@@ -87,8 +87,6 @@ labels! {
     SIGNED_CHARTER = "chancery/v1/charter/signed";
     /// A signature on a charter, in one capacity.
     CHARTER_SIGNATURE = "chancery/v1/charter/signature";
-    /// The public facts of one generation at one embassy.
-    CUSTODY_FACTS = "chancery/v1/custody-facts";
     /// A ceremony's offer.
     OFFER = "chancery/v1/offer";
     /// An offer with the embassy's signature.

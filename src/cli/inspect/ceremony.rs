@@ -1,57 +1,15 @@
-//! Sheets of what a ceremony rests on and sends: custody facts, statement, offer, contribution (protocol.md §10).
+//! Sheets of what a ceremony sends: statement, offer, contribution (protocol.md §10).
 
 use chancery::protocol::{
     contribution::Contribution,
-    facts::{CustodyFacts, QuorumFacts},
     offer::{Offer, SignedOffer, Statement},
 };
 
 use super::{
     Inspect,
-    sheet::{Sheet, hybrid, point},
+    sheet::{Sheet, hybrid},
 };
 use crate::cli::text::hex;
-
-impl Inspect for CustodyFacts {
-    const KIND: &'static str = "the custody facts of one generation at one embassy";
-
-    fn sheet(&self) -> Sheet {
-        let machine = self.machine();
-        let pcrs: Vec<String> = machine.platform.pcrs().map(|pcr| pcr.to_string()).collect();
-        let handle = |handle: u32| format!("NV index 0x{handle:08x}");
-        let sheet = Sheet::new()
-            .fact("charter", self.charter())
-            .fact("embassy", self.embassy())
-            .fact("generation", self.generation());
-        let sheet = quorum(sheet, "unseal", self.unseal());
-        quorum(sheet, "recovery", self.recovery())
-            .fact("amend: threshold", self.amend())
-            .fact("longest approval", format!("{} seconds", self.expiry_max_seconds()))
-            .fact("platform register", format!("{}, over PCRs {}", handle(machine.handles.register.get()), pcrs.join(" ")))
-            .fact("generation counter", format!("{}, at {}", handle(machine.handles.counter.get()), machine.counter_first))
-            .fact("charter pin", handle(machine.handles.charter_pin.get()))
-            .fact("custody key T", point(&machine.custody_key))
-            .fact("T's Name in the TPM", hex(self.custody_key_name().as_bytes()))
-            .fact("identity key", point(&machine.identity_key))
-            .checked("the facts fit together: no official counts twice, every threshold can be reached, every TPM policy follows")
-            .unchecked("whether they are home's: facts carry no signature. Take them only from your charter")
-    }
-}
-
-fn quorum(sheet: Sheet, name: &str, quorum: &QuorumFacts) -> Sheet {
-    let key = &quorum.key;
-    let sheet = sheet
-        .fact(format!("{name}: threshold"), key.threshold())
-        .fact(format!("{name}: quorum key Y"), point(key.key()));
-    let members = key.threshold().positions().zip(quorum.members.iter().zip(key.shares()));
-    members.fold(sheet, |sheet, (place, (member, share))| {
-        sheet
-            .fact(format!("{name}: {place}"), &member.name)
-            .fact(format!("{name}: {place}'s identity key"), point(&member.identity))
-            .fact(format!("{name}: {place}'s hybrid key"), hybrid(&member.hybrid))
-            .fact(format!("{name}: {place}'s verification share"), point(share))
-    })
-}
 
 impl Inspect for Statement {
     const KIND: &'static str = "a statement: what a ceremony is for";

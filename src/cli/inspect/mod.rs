@@ -90,7 +90,6 @@ impl Entry {
 const ENTRIES: &[Entry] = &[
     Entry::of::<protocol::charter::Charter>(),
     Entry::of::<protocol::charter::SignedCharter>(),
-    Entry::of::<protocol::facts::CustodyFacts>(),
     Entry::of::<protocol::offer::Statement>(),
     Entry::of::<protocol::offer::Offer>(),
     Entry::of::<protocol::offer::SignedOffer>(),

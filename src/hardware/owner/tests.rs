@@ -62,13 +62,7 @@ const fn ms(count: u64) -> Duration {
 }
 
 fn limits() -> Limits {
-    Limits {
-        command: ms(100),
-        call: ms(400),
-        queue: 2,
-        pause_min: ms(40),
-        pause_max: ms(80),
-    }
+    Limits { command: ms(100), call: ms(400), queue: 2, pause_min: ms(40), pause_max: ms(80) }
 }
 
 fn owner() -> (Owner<Toy>, Arc<Counts>) {
