@@ -1,0 +1,69 @@
+//! The set-up script on machines that lack something: it says what to install and changes nothing it may not change.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::{
+    os::unix::fs::{PermissionsExt, symlink},
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+/// A directory of programs: all the machine's but those left out, and some replaced by scripts.
+fn programs(into: &Path, without: &[&str], scripts: &[(&str, &str)]) -> PathBuf {
+    let bin = into.join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for folder in ["/usr/bin", "/bin", "/usr/local/bin"] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+            if !without.contains(&name.as_str()) && scripts.iter().all(|(script, _)| *script != name) {
+                let _ = symlink(&path, bin.join(&name)); // the first of a name wins
+            }
+        }
+    }
+    for (name, text) in scripts {
+        let path = bin.join(name);
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    bin
+}
+
+fn setup(path: &Path) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/setup.sh");
+    Command::new("/bin/bash").arg(script).env("PATH", path).output().unwrap()
+}
+
+#[test]
+fn without_root_it_names_the_packages_and_touches_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let called = folder.path().join("apt-get-was-called");
+    let apt_get = format!("#!/bin/sh\ntouch '{}'\nexit 1\n", called.display());
+    let scripts = [("id", "#!/bin/sh\necho 1000\n"), ("apt-get", &apt_get), ("cargo", "#!/bin/sh\nexit 0\n")];
+    let bin = programs(folder.path(), &["swtpm", "softhsm2-util", "sudo"], &scripts);
+    let output = setup(&bin);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{said}");
+    assert!(said.contains("apt-get install --no-install-recommends swtpm softhsm2"), "{said}");
+    assert!(said.contains("administrator"), "{said}");
+    assert!(!called.exists(), "it called apt-get without the right to");
+}
+
+#[test]
+fn on_a_machine_that_has_everything_it_does_nothing_and_says_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let called = folder.path().join("apt-get-was-called");
+    let apt_get = format!("#!/bin/sh\ntouch '{}'\nexit 1\n", called.display());
+    let bin = programs(folder.path(), &[], &[("apt-get", &apt_get), ("cargo", "#!/bin/sh\nexit 0\n")]);
+    let output = setup(&bin);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.is_empty() && output.stdout.is_empty(), "{said}");
+    assert!(!called.exists(), "it installed something on a machine that has everything");
+}
+
+#[test]
+fn without_a_toolchain_it_says_so_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = setup(&programs(folder.path(), &["cargo"], &[]));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("Rust toolchain"), "{said}");
+}
