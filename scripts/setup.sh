@@ -17,7 +17,8 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 
 command -v cargo >/dev/null || die "no Rust toolchain found. Install one (rustup or your distribution's), then run this again."
 
-system_tss_is_new() { pkg-config --atleast-version="$tss_version" tss2-esys 2>/dev/null; }
+# The system's own, whatever search path the caller (cargo among them) has set.
+system_tss_is_new() { env -u PKG_CONFIG_PATH pkg-config --atleast-version="$tss_version" tss2-esys 2>/dev/null; }
 cached_tss_is_there() { [ -f "$prefix/lib/pkgconfig/tss2-esys.pc" ] && [ -f "$prefix/.complete" ]; }
 
 # ---- Debian packages -------------------------------------------------------------------------------------------------

@@ -28,9 +28,17 @@ fn programs(into: &Path, without: &[&str], scripts: &[(&str, &str)]) -> PathBuf 
     bin
 }
 
-fn setup(path: &Path) -> Output {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/setup.sh");
-    Command::new("/bin/bash").arg(script).env("PATH", path).output().unwrap()
+/// Runs a copy of the script, which takes the copy's place for the project.
+fn setup(folder: &Path, path: &Path) -> Output {
+    let scripts = folder.join("a project/scripts");
+    std::fs::create_dir_all(&scripts).unwrap();
+    let copy = scripts.join("setup.sh");
+    std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/setup.sh"), &copy).unwrap();
+    Command::new("/bin/bash").arg(copy).env("PATH", path).output().unwrap()
+}
+
+fn cargo_configuration(folder: &Path) -> Option<String> {
+    std::fs::read_to_string(folder.join("a project/.cargo/config.toml")).ok()
 }
 
 #[test]
@@ -40,12 +48,12 @@ fn without_root_it_names_the_packages_and_touches_nothing() {
     let apt_get = format!("#!/bin/sh\ntouch '{}'\nexit 1\n", called.display());
     let scripts = [("id", "#!/bin/sh\necho 1000\n"), ("apt-get", &apt_get), ("cargo", "#!/bin/sh\nexit 0\n")];
     let bin = programs(folder.path(), &["swtpm", "softhsm2-util", "sudo"], &scripts);
-    let output = setup(&bin);
+    let output = setup(folder.path(), &bin);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "{said}");
     assert!(said.contains("apt-get install --no-install-recommends swtpm softhsm2"), "{said}");
     assert!(said.contains("administrator"), "{said}");
-    assert!(!called.exists(), "it called apt-get without the right to");
+    assert!(!called.exists() && cargo_configuration(folder.path()).is_none(), "it did something without the right to");
 }
 
 #[test]
@@ -54,16 +62,19 @@ fn on_a_machine_that_has_everything_it_does_nothing_and_says_nothing() {
     let called = folder.path().join("apt-get-was-called");
     let apt_get = format!("#!/bin/sh\ntouch '{}'\nexit 1\n", called.display());
     let bin = programs(folder.path(), &[], &[("apt-get", &apt_get), ("cargo", "#!/bin/sh\nexit 0\n")]);
-    let output = setup(&bin);
+    let output = setup(folder.path(), &bin);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && said.is_empty() && output.stdout.is_empty(), "{said}");
     assert!(!called.exists(), "it installed something on a machine that has everything");
+    // The same as the project's own, though cargo has set PKG_CONFIG_PATH for this test from it.
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cargo/config.toml");
+    assert_eq!(cargo_configuration(folder.path()), std::fs::read_to_string(own).ok());
 }
 
 #[test]
 fn without_a_toolchain_it_says_so_first() {
     let folder = tempfile::tempdir().unwrap();
-    let output = setup(&programs(folder.path(), &["cargo"], &[]));
+    let output = setup(folder.path(), &programs(folder.path(), &["cargo"], &[]));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("Rust toolchain"), "{said}");
 }
