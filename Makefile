@@ -21,10 +21,11 @@ test: setup lint ## Lint, then run every test
 
 lint: setup ## Formatting, clippy without warnings, and the officials' tools without a TPM library
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --quiet -- -D warnings
-	$(CARGO) clippy -p chancery --lib --bins --no-default-features --features tools --quiet -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p chancery --lib --bins --no-default-features --features tools -- -D warnings
 
 demo: setup ## The whole story on simulated hardware: make demo [DATA=file or directory]
+	$(CARGO) build --example demo
 	@$(CARGO) run --quiet --example demo -- $(if $(DATA),"$(DATA)")
 
 bench: setup ## Measure; docs/performance.md says how to read it
