@@ -2,8 +2,14 @@
 //! it. Each test has a rack of its own; nothing stands between chancery and the TPM but the host's interposer.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
+#[path = "hardware/bus.rs"]
+mod bus;
 #[path = "hardware/custody.rs"]
 mod custody;
+#[path = "hardware/deadlines.rs"]
+mod deadlines;
+#[path = "hardware/input.rs"]
+mod input;
 #[path = "policy/raw.rs"]
 #[allow(dead_code, unreachable_pub, reason = "the policy tests and the demonstration use more of it")]
 mod raw;

@@ -234,21 +234,20 @@ pub(crate) fn parked(
 /// Loads the session, runs the policy and the command. The second value names approvals that the TPM refused on the way.
 pub(crate) fn finish(device: &Tpm2, finish: &Finish) -> (Result<Outcome, TpmError>, Vec<RefusedApproval>) {
     let mut refused = Vec::new();
-    let Some(saved) = device.parking().take(finish.place) else { return (Err(TpmError::SessionLost), refused) };
-    let session = match device.line.load_session(saved.clone()) {
+    let Some(saved) = device.parking().look(finish.place) else { return (Err(TpmError::SessionLost), refused) };
+    let session = match device.line.load_session(saved) {
         Ok(session) => session,
         // A reset, or a gap in the TPM's counting of contexts: it knows the session no more. Should it know it after all, it
         // must not stay.
         Err(TpmError::Refused { .. }) => {
+            device.parking().remove(finish.place);
             device.line.mark_littered();
             return (Err(TpmError::SessionLost), refused);
         }
         // Not now, or nobody knows: where it is parked still, the next try finds it.
-        Err(error) => {
-            device.parking().put_back(finish.place, saved);
-            return (Err(error), refused);
-        }
+        Err(error) => return (Err(error), refused),
     };
+    device.parking().remove(finish.place);
     let outcome = climb(device, &session, finish, &mut refused);
     let spent = match &outcome {
         Ok(_) | Err(TpmError::Gone { .. } | TpmError::Altered { .. } | TpmError::Unwitnessed) => true,

@@ -69,8 +69,14 @@ impl Parking {
         lock(&self.slots).parked.insert(place, saved);
     }
 
-    pub(crate) fn take(&self, place: u64) -> Option<SavedTpmContext> {
-        lock(&self.slots).parked.remove(&place)
+    /// A copy to load the session from. It stays parked until that is known to have worked: the thread that tries may hang.
+    pub(crate) fn look(&self, place: u64) -> Option<SavedTpmContext> {
+        lock(&self.slots).parked.get(&place).cloned()
+    }
+
+    /// The session is loaded, or lost.
+    pub(crate) fn remove(&self, place: u64) {
+        lock(&self.slots).parked.remove(&place);
     }
 
     /// Marks a session that nobody will use for flushing before the next job.

@@ -9,7 +9,7 @@ use crate::{
         error::TpmError,
         machine::Clock,
         owner::{Limits, Owner},
-        provision::{HierarchyAuth, HierarchyAuths},
+        provision::{HierarchyAuth, HierarchyAuths, is_birth_of},
         state::{EmbassyKeys, Foundation, SealedObject},
     },
     protocol::{
@@ -265,7 +265,7 @@ impl EmbassyTpm {
         self.keys.as_ref().ok_or(TpmError::Order("the keys are not made yet"))
     }
 
-    /// Checks stored keys: each must be its template to the byte, and load.
+    /// Checks stored keys: each must be its template to the byte, born as the attestation key certified, and load.
     fn adopt(&mut self, stored: &EmbassyKeys) -> Result<(), TpmError> {
         let custody = self.plan.custody(stored.counter_first).map_err(|_| NO_LADDER)?;
         let check = |template: &KeyTemplate, object: &SealedObject, what| {
@@ -280,6 +280,14 @@ impl EmbassyTpm {
             identity: check(&custody.identity_key.public, &stored.identity, "the identity key")?,
             roll: (stored.roll.clone(), roll),
         };
+        for (birth, name, object) in [
+            (&stored.custody_birth, &keys.custody.2, "the custody key's birth"),
+            (&stored.identity_birth, &keys.identity.2, "the identity key's birth"),
+        ] {
+            if !is_birth_of(birth, name, &self.foundation.attestation) {
+                return Err(TpmError::ObjectChanged { object });
+            }
+        }
         let own = keys.clone();
         self.call(move |tpm| {
             tpm.load(&own.custody.0, &own.custody.2, "the custody key")?;
@@ -380,7 +388,11 @@ impl CustodyTpm for EmbassyTpm {
         let job = command.job();
         let (outcome, refused) = self.call(move |tpm| {
             let (outcome, refused) = ceremony::finish(tpm, &job);
-            Ok((outcome.map_err(|error| tpm.examine(error)), refused))
+            match outcome {
+                // The owner adds when to retry.
+                Err(gone @ TpmError::Gone { .. }) => Err(gone),
+                outcome => Ok((outcome.map_err(|error| tpm.examine(error)), refused)),
+            }
         })?;
         command.forget(&refused);
         outcome

@@ -124,6 +124,10 @@ impl Line {
         opened: impl FnOnce(&T) -> Option<ObjectHandle>,
     ) -> Result<T, TpmError> {
         let inner = &self.0;
+        if inner.broken.get() {
+            // Nothing that comes over a line that broke off can be told to belong to what was asked.
+            return Err(TpmError::gone(what));
+        }
         let mut slot = inner.context.try_borrow_mut().map_err(|_| TpmError::gone(what))?;
         let context = slot.as_mut().ok_or(TpmError::gone(what))?;
         inner.watch.command_begins(what).map_err(|_| TpmError::gone(what))?;

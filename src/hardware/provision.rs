@@ -301,13 +301,10 @@ impl Tpm2 {
         }
         let attested = self.certify_creation(signer, loaded.handle().into(), made.creation_hash, ticket);
         self.close(signer.into());
-        let attested = attested?;
-        let digest = Hash::of_bytes(&attested.statement);
-        verify(attestation, digest.as_bytes(), &attested.signature, "CertifyCreation")?;
-        if !names(&attested.statement, &name) {
+        let birth = Birth { data, ticket_hierarchy: ticket.hierarchy, ticket_digest, certified: attested? };
+        if !is_birth_of(&birth, &name, attestation) {
             return Err(TpmError::Altered { during: "CertifyCreation" });
         }
-        let birth = Birth { data, ticket_hierarchy: ticket.hierarchy, ticket_digest, certified: attested };
         Ok((object, birth))
     }
 
@@ -333,9 +330,15 @@ fn sealed(made: &CreateKeyResult) -> Result<SealedObject, TpmError> {
     Ok(SealedObject { public: convert::public_bytes(&made.out_public)?, private })
 }
 
-/// Whether an attestation is about the object of this Name. Reports are judged by the verifier; this only catches a mix-up.
-fn names(statement: &[u8], name: &Name) -> bool {
-    statement.windows(name.as_bytes().len()).any(|window| window == name.as_bytes())
+/// Whether the attestation key certified this birth of the object with this Name. Reports are judged by the verifier; this
+/// catches a mix-up and a spoiled disk. The ticket only the TPM can check, when it certifies again.
+pub(crate) fn is_birth_of(birth: &Birth, name: &Name, attestation: &Point) -> bool {
+    let Attestation { statement, signature } = &birth.certified;
+    let holds = |part: &[u8]| statement.windows(part.len()).any(|window| window == part);
+    let digest = Hash::of_bytes(statement);
+    verify(attestation, digest.as_bytes(), signature, "CertifyCreation").is_ok()
+        && holds(name.as_bytes())
+        && holds(Hash::of_bytes(&birth.data).as_bytes())
 }
 
 /// Takes the authorization back from the stack when it goes.

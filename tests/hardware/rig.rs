@@ -86,7 +86,6 @@ pub(crate) fn address(machine: &Machine) -> TpmAddress {
 }
 
 /// The same with deadlines that a test can wait for.
-#[allow(dead_code)]
 pub(crate) fn hasty(machine: &Machine) -> TpmAddress {
     let mut address = TpmAddress::new(&machine.tcti());
     address.limits.command = Duration::from_millis(300);
