@@ -127,7 +127,8 @@ impl<D: Device> Owner<D> {
         loop {
             let left = worker.watch.left(self.0.limits.command, self.0.limits.call);
             // Nothing runs: between two jobs, or before the thread's first. Look again soon.
-            let patience = left.unwrap_or(Duration::from_millis(20));
+            // And where a job runs, never sleep longer than one command may take: the next begins while this caller sleeps.
+            let patience = left.unwrap_or(Duration::from_millis(20)).min(self.0.limits.command);
             if left == Some(Duration::ZERO) {
                 self.0.give_up(&worker);
             }

@@ -166,3 +166,17 @@ fn a_lost_line_says_when_to_retry_and_pauses_grow_until_it_serves_again() {
     assert_eq!(owner.call(|_| Err::<(), _>(TpmError::PlatformRefused)), Err(TpmError::PlatformRefused));
     assert!(lose(&owner) <= limits().pause_min);
 }
+
+#[test]
+fn a_command_that_begins_while_a_caller_sleeps_has_its_own_deadline() {
+    let counts = Arc::new(Counts::default());
+    let owner: Owner<Toy> = Owner::new(counts, Limits { call: Duration::from_secs(20), ..limits() });
+    let start = Instant::now();
+    let outcome = owner.call(|toy| {
+        // Between two commands: the caller looks now, and sees a job that has a lot of time left.
+        sleep(Duration::from_millis(60));
+        toy.command(Duration::from_secs(10))
+    });
+    assert!(matches!(outcome, Err(TpmError::Gone { started: true, .. })), "{outcome:?}");
+    assert!(start.elapsed() < Duration::from_secs(3), "took {:?}", start.elapsed());
+}
