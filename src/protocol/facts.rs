@@ -11,6 +11,7 @@ use crate::protocol::{
     quorum_key::QuorumKey,
     slot::{SealingKeys, SlotQuorum},
     tpm::{
+        approval::Expiry,
         custody::{Custody, CustodyHandles, CustodyPlan},
         ladder::LadderError,
         name::Name,
@@ -48,9 +49,17 @@ pub enum FactsError {
         /// Whose.
         official: OfficialName,
     },
-    /// The longest expiry of an approval is zero.
-    #[error("the longest expiry of an approval must be at least one second")]
+    /// The longest expiry of an approval is zero, or more than a TPM counts.
+    #[error("the longest expiry of an approval must be 1 to {} seconds", i32::MAX)]
     Expiry,
+    /// The platform register would be easier to write than a dataset to unseal.
+    #[error("the amend threshold {amend} is below the unseal threshold {unseal}")]
+    AmendBelowUnseal {
+        /// How many amend.
+        amend: u8,
+        /// k of the unseal quorum.
+        unseal: u8,
+    },
     /// The recovery quorum would be easier to reach than the unseal quorum, and needs no TPM.
     #[error("the recovery threshold {recovery} is below the unseal threshold {unseal}")]
     RecoveryBelowUnseal {
@@ -124,7 +133,7 @@ impl QuorumFacts {
                 let what = match () {
                     () if first.name == second.name => "name",
                     () if first.identity.xy().0 == second.identity.xy().0 => "identity key",
-                    () if first.hybrid == second.hybrid => "hybrid key",
+                    () if first.hybrid.shares_a_half_with(&second.hybrid) => "hybrid key",
                     () => continue,
                 };
                 return Err(FactsError::Shared { first: first.name.clone(), second: second.name.clone(), what });
@@ -163,6 +172,7 @@ pub struct CustodyFacts {
     amend: Threshold,
     expiry_max_seconds: u32,
     machine: MachineFacts,
+    others: Vec<(EmbassyName, Point)>,
     custody: Custody,
     sealing_keys: SealingKeys,
 }
@@ -186,6 +196,8 @@ pub struct CustodyFactsParts {
     pub expiry_max_seconds: u32,
     /// The TPM's side.
     pub machine: MachineFacts,
+    /// The network's other embassies in custody, each with its T: a dataset version has a slot for every one.
+    pub others: Vec<(EmbassyName, Point)>,
 }
 
 impl CustodyFacts {
@@ -200,9 +212,10 @@ impl CustodyFacts {
         if recovery_k < unseal_k {
             return Err(FactsError::RecoveryBelowUnseal { recovery: recovery_k, unseal: unseal_k });
         }
-        if parts.expiry_max_seconds == 0 {
-            return Err(FactsError::Expiry);
+        if parts.amend.k() < unseal_k {
+            return Err(FactsError::AmendBelowUnseal { amend: parts.amend.k(), unseal: unseal_k });
         }
+        Expiry::new(parts.expiry_max_seconds, i32::MAX.unsigned_abs()).map_err(|_| FactsError::Expiry)?;
         check_platform(parts.machine.platform)?;
         let plan = CustodyPlan {
             charter: parts.charter,
@@ -215,13 +228,15 @@ impl CustodyFacts {
             handles: parts.machine.handles,
         };
         let custody = plan.custody(parts.machine.counter_first)?;
-        let CustodyFactsParts { charter, embassy, generation, unseal, recovery, amend, expiry_max_seconds, machine } =
-            parts;
+        let CustodyFactsParts { charter, embassy, generation, unseal, recovery, amend, expiry_max_seconds, .. } = parts;
+        let CustodyFactsParts { machine, mut others, .. } = parts;
+        others.sort_by(|one, other| one.0.cmp(&other.0));
         let quorum = |quorum: &QuorumFacts| {
             SlotQuorum::new(quorum.key.threshold(), *quorum.key.key(), quorum.hybrid_keys())
                 .map_err(|error| FactsError::Slots { reason: error.to_string() })
         };
-        let embassies = vec![(embassy.clone(), machine.custody_key)];
+        let here = (embassy.clone(), machine.custody_key);
+        let embassies = others.iter().cloned().chain(std::iter::once(here)).collect();
         let sealing_keys = SealingKeys::new(charter, generation, quorum(&unseal)?, quorum(&recovery)?, embassies)
             .map_err(|error| FactsError::Slots { reason: error.to_string() })?;
         Ok(Self {
@@ -233,6 +248,7 @@ impl CustodyFacts {
             amend,
             expiry_max_seconds,
             machine,
+            others,
             custody,
             sealing_keys,
         })
@@ -294,13 +310,13 @@ impl CustodyFacts {
     }
 }
 
-/// Refuses PCRs that cannot stand for a boot state: 16 and 21 to 23 can be reset by software (TCG PC Client Platform TPM
+/// Refuses PCRs that cannot stand for a boot state: 16 and 20 to 23 can be reset by software (TCG PC Client Platform TPM
 /// Profile), and 15 is extended after every register write (protocol.md §9.3).
 ///
 /// # Errors
 /// [`FactsError::Platform`].
 pub fn check_platform(platform: PcrSelection) -> Result<(), FactsError> {
-    [15, 16, 21, 22, 23]
+    [15, 16, 20, 21, 22, 23]
         .into_iter()
         .find(|pcr| platform.contains(*pcr))
         .map_or(Ok(()), |pcr| Err(FactsError::Platform { pcr }))

@@ -151,6 +151,7 @@ pub fn ceremony() -> Ceremony {
             custody_key: Point::mul_generator(SecretScalar::random(&mut rng).expose()),
             identity_key: public(&embassy),
         },
+        others: vec![],
     })
     .unwrap();
 

@@ -10,7 +10,7 @@ mod signed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::protocol::{
     facts::{CustodyFacts, CustodyFactsParts, FactsError, MachineFacts, OfficialFacts, QuorumFacts, check_platform},
@@ -20,6 +20,7 @@ use crate::protocol::{
     label::Label,
     quorum::{MAX_OFFICIALS, QuorumError, Threshold},
     slot::MAX_EMBASSIES,
+    tpm::approval::Expiry,
     wire::{Document, Reader, Wire, WireError, Writer},
 };
 
@@ -122,6 +123,28 @@ pub enum CharterError {
         /// Of the charter.
         expected: Threshold,
     },
+    /// A threshold that would be easier to reach than the unseal quorum's.
+    #[error("{place}: a threshold of {found} is below {unseal}, which it takes to unseal")]
+    BelowUnseal {
+        /// Amend, or the recovery quorum.
+        place: &'static str,
+        /// Its threshold.
+        found: u8,
+        /// k of the unseal quorum.
+        unseal: u8,
+    },
+    /// The longest expiry of an approval is none.
+    #[error("expiry: an approval may be valid for 1 to {} seconds, not {found}", i32::MAX)]
+    Expiry {
+        /// What stands there.
+        found: u32,
+    },
+    /// A founding charter with keys in it.
+    #[error(
+        "custody: a founding charter names no quorum's or embassy's keys. They are made under it, and its successor, which \
+         officials sign, names them"
+    )]
+    FoundedWithCustody,
     /// The facts of an embassy contradict themselves.
     #[error("embassy {embassy}: {error}")]
     Facts {
@@ -195,6 +218,10 @@ impl Charter {
         let charter = Self(parts);
         if let Some(custody) = &charter.0.custody {
             charter.check_custody(custody)?;
+            // protocol.md §12.4: home alone signs it, and home alone can hand custody to nobody.
+            if first {
+                return Err(CharterError::FoundedWithCustody);
+            }
         }
         Ok(charter)
     }
@@ -251,6 +278,12 @@ impl Charter {
             unseal: QuorumFacts { key: custody.unseal.clone(), members: self.members(&self.0.unseal)? },
             recovery: QuorumFacts { key: custody.recovery.clone(), members: self.members(&self.0.recovery)? },
             amend: self.amend()?,
+            others: custody
+                .machines
+                .iter()
+                .filter(|other| other.embassy != *embassy)
+                .map(|other| (other.embassy.clone(), other.custody_key))
+                .collect(),
             expiry_max_seconds: self.0.expiry_max_seconds,
             machine: MachineFacts {
                 platform: described.platform,
@@ -331,7 +364,15 @@ fn check_people(parts: &CharterParts) -> Result<(), CharterError> {
     // A key and its negative have one x, and whoever knows the one knows the other.
     unique(PLACE, "identity key", each(|official| official.identity.xy().0.to_vec()))?;
     unique(PLACE, "DKG static key", each(|official| official.dkg.xy().0.to_vec()))?;
-    unique(PLACE, "hybrid key", each(|official| official.hybrid.encode().to_vec()))
+    // With one half of a hybrid key, its holder would open half of what is sealed for another.
+    for (index, second) in parts.officials.iter().enumerate() {
+        let twin = parts.officials.iter().take(index).find(|first| first.hybrid.shares_a_half_with(&second.hybrid));
+        if let Some(first) = twin {
+            let (first, second) = (first.name.to_string(), second.name.to_string());
+            return Err(CharterError::Shared { place: PLACE, first, second, what: "hybrid key, or half of it" });
+        }
+    }
+    Ok(())
 }
 
 fn check_quorums(parts: &CharterParts) -> Result<(), CharterError> {
@@ -349,15 +390,16 @@ fn check_quorums(parts: &CharterParts) -> Result<(), CharterError> {
     Threshold::new(parts.amend_k, parts.unseal.threshold.n())
         .map(drop)
         .map_err(|error| CharterError::Quorum { place: "amend", error })?;
-    Threshold::new(parts.unseal.threshold.k(), parts.recovery.threshold.k()).map(drop).map_err(|_| {
-        CharterError::Quorum {
-            place: "recovery quorum",
-            error: QuorumError::ThresholdAboveMembers {
-                k: parts.unseal.threshold.k(),
-                n: parts.recovery.threshold.k(),
-            },
+    // Whoever amends approves what may boot; whoever recovers needs no embassy. Neither may be easier than to unseal.
+    let unseal = parts.unseal.threshold.k();
+    for (place, found) in [("amend", parts.amend_k), ("recovery quorum", parts.recovery.threshold.k())] {
+        if found < unseal {
+            return Err(CharterError::BelowUnseal { place, found, unseal });
         }
-    })
+    }
+    Expiry::new(parts.expiry_max_seconds, i32::MAX.unsigned_abs())
+        .map(drop)
+        .map_err(|_| CharterError::Expiry { found: parts.expiry_max_seconds })
 }
 
 fn check_embassies(parts: &CharterParts) -> Result<(), CharterError> {
@@ -385,18 +427,19 @@ fn check_datasets(parts: &CharterParts) -> Result<(), CharterError> {
     }
     unique("data owners", "name", parts.owners.iter().map(|owner| (owner.name.to_string(), &owner.name)))?;
     unique("datasets", "name", parts.datasets.iter().map(|dataset| (dataset.name.to_string(), &dataset.name)))?;
-    let known = |owner: &OwnerName| parts.owners.iter().any(|known| known.name == *owner);
-    parts.datasets.iter().find(|dataset| !known(&dataset.owner)).map_or(Ok(()), |dataset| {
+    let known: BTreeSet<&OwnerName> = parts.owners.iter().map(|owner| &owner.name).collect();
+    parts.datasets.iter().find(|dataset| !known.contains(&dataset.owner)).map_or(Ok(()), |dataset| {
         let place = format!("dataset {}", dataset.name);
         Err(CharterError::Unknown { place, name: dataset.owner.to_string() })
     })
 }
 
-/// Every key has one use: home's, identities, DKG keys, owners', quorums', embassies'.
+/// Every key has one use: home's, identities, hybrid and DKG keys, owners', quorums', embassies'.
 fn check_keys(parts: &CharterParts) -> Result<(), CharterError> {
     let mut uses: Vec<(String, Point)> = vec![("the home authority's key".to_owned(), parts.home)];
     for official in &parts.officials {
         uses.push((format!("the identity key of {}", official.name), official.identity));
+        uses.push((format!("the hybrid key of {}", official.name), *official.hybrid.point()));
         uses.push((format!("the DKG static key of {}", official.name), official.dkg));
     }
     uses.extend(parts.owners.iter().map(|owner| (format!("the key of data owner {}", owner.name), owner.key)));

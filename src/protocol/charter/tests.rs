@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::protocol::{
-    hybrid::HybridSecretKey,
+    hybrid::{HybridPublicKey, HybridSecretKey},
     ids::Generation,
-    quorum_key::tests::dealt,
+    quorum_key::{QuorumKey, tests::dealt},
     secret::SecretScalar,
     tpm::{custody::CustodyHandles, nv::NvHandle, pcr::PcrSelection},
 };
@@ -164,6 +164,24 @@ fn contradictions_are_refused_at_their_place() {
         world.refused(|parts| parts.officials[4].hybrid = parts.officials[2].hybrid.clone()),
         &["clara", "eva", "hybrid key"],
     );
+    // Half a key is enough to open with.
+    let half = |mixed: &mut [u8], other: &[u8], at: std::ops::Range<usize>| {
+        mixed[at.clone()].copy_from_slice(&other[at]);
+        HybridPublicKey::decode(mixed).unwrap()
+    };
+    for at in [0..1184, 1184..1249] {
+        says(
+            world.refused(|parts| {
+                let other = parts.officials[2].hybrid.encode();
+                parts.officials[4].hybrid = half(&mut parts.officials[4].hybrid.encode(), &other, at);
+            }),
+            &["clara", "eva", "hybrid key"],
+        );
+    }
+    says(
+        world.refused(|parts| parts.officials[3].dkg = *parts.officials[0].hybrid.point()),
+        &["hybrid key of anna", "DKG static key of david"],
+    );
     says(
         world.refused(|parts| parts.officials[3].dkg = parts.officials[0].identity),
         &["identity key of anna", "DKG static key of david"],
@@ -181,10 +199,15 @@ fn contradictions_are_refused_at_their_place() {
     for amend_k in [0, 6] {
         says(world.refused(|parts| parts.amend_k = amend_k), &["amend"]);
     }
+    // Two coerced officials of a quorum of three would approve the host's kernel.
+    says(world.refused(|parts| parts.amend_k = 2), &["amend", "2", "below", "3"]);
     says(
         world.refused(|parts| parts.recovery.threshold = Threshold::new(2, 5).unwrap()),
-        &["recovery quorum", "threshold of 3"],
+        &["recovery quorum", "2", "below", "3"],
     );
+    for seconds in [0, 1 << 31] {
+        says(world.refused(|parts| parts.expiry_max_seconds = seconds), &["expiry"]);
+    }
     says(world.refused(|parts| parts.embassies.clear()), &["embassies", "none"]);
     says(world.refused(|parts| parts.embassies.push(embassy("luxembourg"))), &["embassies", "luxembourg"]);
     says(
@@ -194,6 +217,10 @@ fn contradictions_are_refused_at_their_place() {
     says(
         world.refused(|parts| parts.embassies[0].platform = PcrSelection::new(&[7, 16]).unwrap()),
         &["luxembourg", "PCR 16"],
+    );
+    says(
+        world.refused(|parts| parts.embassies[0].platform = PcrSelection::new(&[7, 20]).unwrap()),
+        &["luxembourg", "PCR 20"],
     );
     says(
         world.refused(|parts| parts.datasets[0].owner = OwnerName::new("nobody").unwrap()),
@@ -233,6 +260,10 @@ fn a_founding_charter_needs_home_and_the_right_country() {
     let mut forged = unsigned();
     forged.sign(Signer::Home, &world.identities[0]).unwrap();
     assert!(matches!(forged.found(country, &home), Err(ChainError::Signature { .. })));
+    // Home alone cannot hand custody to anybody: keys are made under a founding charter, never in it.
+    let mut with_keys = world.parts.clone();
+    with_keys.custody = Some(world.custody());
+    assert!(Charter::new(with_keys).is_err(), "a founding charter names keys that no official has signed for");
     // Officials have no part in founding.
     let extra = world.signed(world.parts.clone(), true, &[0], &[]);
     assert!(matches!(extra.found(country, &home), Err(ChainError::Stranger { .. })));
@@ -269,6 +300,25 @@ fn a_successor_needs_home_and_officials_or_the_recovery_quorum_alone() {
     assert!(matches!(founding.charter().facts(&embassy), Err(CharterError::NotCompleted { .. })));
     let facts = by_home.charter().facts(&embassy).unwrap();
     assert_eq!((facts.charter(), facts.unseal().members.len()), (founding.id(), 5));
+}
+
+#[test]
+fn every_embassy_of_a_network_seals_and_checks_the_same_slots() {
+    let world = world();
+    let founding = world.founding();
+    let mut parts = world.successor(&founding);
+    parts.embassies.push(embassy("helsinki"));
+    let helsinki = CharterMachine {
+        embassy: EmbassyName::new("helsinki").unwrap(),
+        counter_first: 1,
+        custody_key: key(),
+        identity_key: key(),
+    };
+    parts.custody.as_mut().unwrap().machines.push(helsinki);
+    let charter = Charter::new(parts).unwrap();
+    let facts = |name| charter.facts(&EmbassyName::new(name).unwrap()).unwrap();
+    let (luxembourg, helsinki) = (facts("luxembourg"), facts("helsinki"));
+    assert_eq!(luxembourg.sealing_keys(), helsinki.sealing_keys());
 }
 
 #[test]
@@ -346,5 +396,89 @@ fn user_assigned_codes_are_no_countries() {
     }
     for bad in ["", "E", "ee", "EST", "E1", "ÄÖ"] {
         assert!(Country::new(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn whatever_a_successor_changes_is_shown_to_who_signs_it() {
+    let world = world();
+    let mut parts = world.successor(&world.founding());
+    parts.embassies.push(embassy("helsinki"));
+    let mut custody = world.custody();
+    custody.machines.push(CharterMachine {
+        embassy: EmbassyName::new("helsinki").unwrap(),
+        counter_first: 1,
+        custody_key: key(),
+        identity_key: key(),
+    });
+    parts.custody = Some(custody);
+    let before = Charter::new(parts.clone()).unwrap();
+    fn machine(parts: &mut CharterParts, at: usize) -> &mut CharterMachine {
+        &mut parts.custody.as_mut().unwrap().machines[at]
+    }
+    let another_polynomial = |key: &QuorumKey| {
+        // The same Y with other shares: -1 times a polynomial's slope is another one through the same value at 0.
+        let y = key.key().projective() + key.key().projective();
+        let shares = key.shares().iter().map(|share| Point::new(y - share.projective()).unwrap()).collect();
+        QuorumKey::new(key.threshold(), *key.key(), shares).unwrap()
+    };
+    type Change<'a> = &'a dyn Fn(&mut CharterParts);
+    let changes: [(&str, &str, Change<'_>); 20] = [
+        ("home", "home key", &|parts| parts.home = key()),
+        ("a name", "fred", &|parts| {
+            let fred = OfficialName::new("fred").unwrap();
+            for members in [&mut parts.unseal.members, &mut parts.recovery.members] {
+                members[1] = fred.clone();
+            }
+            parts.officials[1].name = fred;
+        }),
+        ("an identity key", "boris", &|parts| parts.officials[1].identity = key()),
+        ("a hybrid key", "boris", &|parts| {
+            parts.officials[1].hybrid = HybridSecretKey::random(&mut OsRng).public().clone();
+        }),
+        ("a DKG key", "boris", &|parts| parts.officials[1].dkg = key()),
+        ("the order of a quorum", "unseal a dataset", &|parts| parts.unseal.members.swap(0, 1)),
+        ("the amend threshold", "amend", &|parts| parts.amend_k = 4),
+        ("the expiry", "601 s", &|parts| parts.expiry_max_seconds += 1),
+        ("the policy", "policy", &|parts| parts.policy = Hash([7; 32])),
+        ("the class", "luxembourg", &|parts| parts.embassies[0].class = HardwareClass::Firmware),
+        ("the PCRs", "luxembourg", &|parts| parts.embassies[0].platform = PcrSelection::new(&[7]).unwrap()),
+        ("an NV index", "luxembourg", &|parts| {
+            parts.embassies[0].handles.charter_pin = NvHandle::new(0x0180_0099).unwrap();
+        }),
+        ("a custody key", "luxembourg", &|parts| machine(parts, 0).custody_key = key()),
+        ("two embassies' custody keys, exchanged", "luxembourg", &|parts| {
+            let (one, other) = (machine(parts, 0).custody_key, machine(parts, 1).custody_key);
+            (machine(parts, 0).custody_key, machine(parts, 1).custody_key) = (other, one);
+            let (one, other) = (machine(parts, 0).identity_key, machine(parts, 1).identity_key);
+            (machine(parts, 0).identity_key, machine(parts, 1).identity_key) = (other, one);
+        }),
+        ("the generation", "generation 2", &|parts| {
+            let custody = parts.custody.as_mut().unwrap();
+            custody.generation = custody.generation.next().unwrap();
+        }),
+        ("a quorum's shares under the same key", "unseal key", &|parts| {
+            let custody = parts.custody.as_mut().unwrap();
+            custody.unseal = another_polynomial(&custody.unseal);
+        }),
+        ("a certificate", "recovery key", &|parts| {
+            parts.custody.as_mut().unwrap().recovery_certificate = Hash([8; 32]);
+        }),
+        ("an owner's key", "land-board", &|parts| parts.owners[0].key = key()),
+        ("a dataset", "tax-register", &|parts| {
+            let owner = parts.owners[0].name.clone();
+            parts.datasets.push(CharterDataset { name: DatasetName::new("tax-register").unwrap(), owner });
+        }),
+        ("an embassy less", "helsinki", &|parts| {
+            drop(parts.embassies.pop());
+            drop(parts.custody.as_mut().unwrap().machines.pop());
+        }),
+    ];
+    for (what, place, change) in changes {
+        let mut parts = parts.clone();
+        change(&mut parts);
+        let shown = before.changes(&Charter::new(parts).unwrap());
+        let said = shown.iter().any(|line| line.contains(place) && !line.contains("this one"));
+        assert!(said, "{what} is changed, and what is shown says nothing of {place:?}: {shown:#?}");
     }
 }

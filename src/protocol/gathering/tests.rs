@@ -91,6 +91,7 @@ fn world(datasets: &[&str]) -> World {
             custody_key: Point::mul_generator(custody_key.expose()),
             identity_key: public(&embassy),
         },
+        others: vec![],
     };
     let facts = CustodyFacts::new(parts.clone()).unwrap();
     let owner = SigningKey::random(&mut OsRng);
