@@ -142,6 +142,7 @@ impl Person {
         };
         let digest = Hash::of(Label::CONTRIBUTION_SIGNATURE, |out| covered(out, true));
         let signature: Signature = self.identity.sign_prehash(digest.as_bytes())?;
+        let signature = signature.normalize_s().unwrap_or(signature);
         let mut bytes = Writer::new();
         bytes.label(Label::CONTRIBUTION);
         covered(&mut bytes, false);

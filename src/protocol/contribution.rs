@@ -18,7 +18,7 @@ use crate::protocol::{
     hybrid::{self, HybridError, HybridPublicKey, HybridSecretKey},
     ids::{DatasetName, DatasetVersion},
     label::Label,
-    offer::{Offer, OfferError, SignedOffer},
+    offer::{Offer, OfferError, SignedOffer, read_signature},
     partial::{DecapsulateError, MAX_POINTS, PartialDecapsulation, decapsulate},
     quorum::{Position, QuorumError},
     secret::{Secret, SecretScalar, SecretVec},
@@ -51,7 +51,9 @@ pub enum OfferRefusal {
         what: &'static str,
     },
     /// The official has no signed record of a dataset in the statement.
-    #[error("no signed record of dataset {dataset} version {version} is at hand. Ask its data owner for it")]
+    #[error(
+        "no signed record of dataset {dataset} version {version}, sealed for this generation, is at hand. Ask its data owner for it"
+    )]
     NoRecord {
         /// Which dataset.
         dataset: DatasetName,
@@ -118,16 +120,18 @@ impl CheckedOffer {
         let here = SealedFor::Embassy(facts.embassy().clone());
         let (mut slots, mut requests) = (Vec::new(), Vec::new());
         for (at, opening) in statement.datasets().iter().zip(offer.openings()) {
+            // A version is sealed again in each generation: records of earlier ones may be at hand beside the current.
             let slot = versions
                 .iter()
                 .filter(|version| {
                     let signed = version.description();
                     (signed.charter, &signed.dataset, signed.version) == (facts.charter(), &at.dataset, at.version)
                 })
-                .find_map(|version| version.slot(&here))
+                .filter_map(|version| version.slot(&here))
+                .find(|slot| slot.context().generation() == facts.generation())
                 .ok_or_else(|| OfferRefusal::NoRecord { dataset: at.dataset.clone(), version: at.version })?;
             // protocol.md §10.3: the slot is the signed one, not the one shown.
-            if slot.id() != opening.slot || slot.context().generation() != facts.generation() {
+            if slot.id() != opening.slot {
                 return Err(OfferRefusal::OtherSlot { dataset: at.dataset.clone() });
             }
             seen.note(slot).map_err(|seen| OfferRefusal::PointSeen { dataset: at.dataset.clone(), seen })?;
@@ -207,6 +211,12 @@ pub enum ContributeError {
     /// The ceremony key cannot be encrypted to.
     #[error(transparent)]
     Hybrid(#[from] HybridError),
+    /// The identity key is another's, or an earlier one.
+    #[error("this is not the identity key that the charter names for {position}; use the token or file of that place")]
+    NotThatKey {
+        /// The place.
+        position: Position,
+    },
     /// The identity key gave no signature.
     #[error("the identity key gave no signature; check the token and try again")]
     Signer,
@@ -229,7 +239,9 @@ impl CheckedOffer {
         rng: &mut (impl RngCore + CryptoRng),
     ) -> Result<Contribution, ContributeError> {
         let position = official.position;
-        facts.unseal().member(position)?;
+        if !public_is(official.identity, &facts.unseal().member(position)?.identity) {
+            return Err(ContributeError::NotThatKey { position });
+        }
         let expiry = Expiry::new(expiry_seconds, self.expiry_max_seconds)?;
         let approvals: Vec<TpmApproval> = self
             .requests
@@ -270,7 +282,8 @@ impl Contribution {
         identity: &SigningKey,
     ) -> Result<Self, ContributeError> {
         let digest = signed_digest(&offer, position, &approvals, &sealed);
-        let signature = identity.sign_prehash(digest.as_bytes()).map_err(|_| ContributeError::Signer)?;
+        let signature: Signature = identity.sign_prehash(digest.as_bytes()).map_err(|_| ContributeError::Signer)?;
+        let signature = signature.normalize_s().unwrap_or(signature);
         Ok(Self { position, offer, approvals, sealed, signature })
     }
 
@@ -306,10 +319,7 @@ impl Wire for Contribution {
         let (position, offer) = (input.value()?, input.value()?);
         let approvals = input.list(MAX_POINTS, "approvals")?;
         let sealed = input.bytes(MAX_SEALED_BYTES, "sealed halves")?.to_vec();
-        let signature = Signature::from_slice(input.raw(64, "signature")?).map_err(|_| WireError::Invalid {
-            field: "signature",
-            reason: "r or s is zero or not below the group order",
-        })?;
+        let signature = read_signature(input)?;
         Ok(Self { position, offer, approvals, sealed, signature })
     }
 }
@@ -356,6 +366,10 @@ impl Halves {
         input.finish().ok()?;
         Some(Self { partial, shares })
     }
+}
+
+fn public_is(key: &SigningKey, public: &Point) -> bool {
+    VerifyingKey::from_affine(*public.affine()).is_ok_and(|public| public == *key.verifying_key())
 }
 
 fn sealed_aad(offer: &Hash, position: Position) -> Vec<u8> {

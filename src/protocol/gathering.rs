@@ -33,6 +33,12 @@ pub enum Refusal {
     /// The quorum has no such official.
     #[error(transparent)]
     NoSuchOfficial(#[from] QuorumError),
+    /// The key it should open with is not the offer's, so nothing can be said of it.
+    #[error(
+        "this machine holds another ceremony key than its offer names, and can judge no contribution; nobody is to \
+         blame. Make a new offer"
+    )]
+    CeremonyKey,
     /// The named official did not sign it, so nobody is to blame.
     #[error("this was not signed by {official}, in whose name it came; nobody is counted or blamed")]
     NotSigned {
@@ -54,7 +60,7 @@ pub enum Refusal {
         need: u8,
     },
     /// An approval is missing, for another command or official, expired beyond the maximum, or not signed by the identity key.
-    #[error("{official}'s approval {index} of {expected} will not do: {}", reason.as_ref().map_or_else(|| "it is missing".to_owned(), ToString::to_string))]
+    #[error("{official}'s approval {index} of {expected} will not do: {}", reason.as_ref().map_or_else(|| "there are not as many approvals as slots".to_owned(), ToString::to_string))]
     Approval {
         /// Who.
         official: OfficialName,
@@ -104,6 +110,7 @@ impl Refusal {
             | Self::Share { official, .. }
             | Self::Partial { official, .. } => Some(official),
             Self::OtherOffer
+            | Self::CeremonyKey
             | Self::NoSuchOfficial(_)
             | Self::NotSigned { .. }
             | Self::SealedWrongly { .. }
@@ -145,6 +152,21 @@ fn names(officials: &[OfficialName]) -> String {
     officials.iter().map(OfficialName::as_str).collect::<Vec<_>>().join(", ")
 }
 
+/// Why no gathering can be opened. Nobody is to blame but the caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GatheringError {
+    /// The points are not a ceremony's, which a [`CheckedOffer`] has excluded.
+    #[error(transparent)]
+    Points(#[from] PointsError),
+    /// Every right contribution would look wrong, and its sender guilty.
+    #[error("the {what} at hand are not those that the offer was checked against; take the current generation's")]
+    Another {
+        /// Facts or verification shares.
+        what: &'static str,
+    },
+}
+
 /// Contributions to one offer.
 #[derive(Debug)]
 pub struct Gathering {
@@ -160,8 +182,17 @@ impl Gathering {
     /// Opens a gathering for an offer that passed the same checks the officials make.
     ///
     /// # Errors
-    /// [`PointsError`], which a [`CheckedOffer`] has excluded.
-    pub fn new(checked: CheckedOffer, facts: &CustodyFacts, quorum: &PreparedQuorum) -> Result<Self, PointsError> {
+    /// [`GatheringError`] where `facts` or `quorum` are of another network, embassy or generation than the offer.
+    pub fn new(checked: CheckedOffer, facts: &CustodyFacts, quorum: &PreparedQuorum) -> Result<Self, GatheringError> {
+        let statement = checked.offer().statement();
+        if (statement.charter(), statement.embassy(), statement.generation())
+            != (facts.charter(), facts.embassy(), facts.generation())
+        {
+            return Err(GatheringError::Another { what: "facts" });
+        }
+        if quorum.key() != &facts.unseal().key {
+            return Err(GatheringError::Another { what: "verification shares" });
+        }
         let combiner = Combiner::new(quorum, *checked.hash(), &checked.points())?;
         let members = facts.unseal().members.iter().map(|member| (member.name.clone(), member.identity)).collect();
         let shares = checked.slots().iter().map(|_| Vec::new()).collect();
@@ -188,6 +219,9 @@ impl Gathering {
     fn check_and_count(&mut self, contribution: &Contribution, key: &HybridSecretKey) -> Result<Receipt, Refusal> {
         if contribution.offer() != self.checked.hash() {
             return Err(Refusal::OtherOffer);
+        }
+        if key.public() != self.checked.offer().ceremony_key() {
+            return Err(Refusal::CeremonyKey);
         }
         let position = contribution.position();
         let n = u8::try_from(self.members.len()).unwrap_or(u8::MAX);
@@ -254,6 +288,15 @@ impl Gathering {
                 .map_err(|reason| refusal(index, Some(reason)))?;
         }
         Ok(())
+    }
+
+    /// Takes back what an official contributed, where the TPM would not have its approval although it verified here: most
+    /// likely it expired while others were waited for. The same official with a fresh approval, or another, can take the
+    /// place, in the same sessions. `false` where nothing of this official is counted.
+    pub fn set_aside(&mut self, position: Position) -> bool {
+        self.combiner.set_aside(position);
+        self.shares.iter_mut().for_each(|of_slot| of_slot.retain(|share| share.position() != position));
+        self.accepted.remove(&position).is_some()
     }
 
     /// Every official who provably sent something wrong, also where something right came later.

@@ -75,10 +75,13 @@ impl Purpose {
     /// # Errors
     /// [`OfferError::Purpose`] for empty or overlong text, and for control and direction characters.
     pub fn new(text: &str) -> Result<Self, OfferError> {
-        // Direction marks could make a screen show other words than were signed.
+        // Direction marks could make a screen show other words than were signed, and what no screen shows is not read.
         let hidden = |c: char| {
             c.is_control()
-                || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+                || matches!(c, '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}')
+                || matches!(c, '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+                || matches!(c, '\u{2060}'..='\u{206f}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}')
+                || matches!(c, '\u{fff0}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
         };
         if text.trim().is_empty() || text.len() > MAX_PURPOSE_BYTES || text.chars().any(hidden) {
             return Err(OfferError::Purpose);
@@ -303,9 +306,9 @@ pub struct SignedOffer {
 }
 
 impl SignedOffer {
-    /// Puts a signature made elsewhere (by the TPM) beside the offer it is for.
-    pub const fn new(offer: Offer, signature: Signature) -> Self {
-        Self { offer, signature }
+    /// Puts a signature made elsewhere (by the TPM) beside the offer it is for, in its form with the low s.
+    pub fn new(offer: Offer, signature: Signature) -> Self {
+        Self { offer, signature: signature.normalize_s().unwrap_or(signature) }
     }
 
     /// Signs with a key in memory, as an embassy without a TPM for its identity would.
@@ -314,7 +317,7 @@ impl SignedOffer {
     /// [`OfferError::Signer`].
     pub fn sign(offer: Offer, key: &SigningKey) -> Result<Self, OfferError> {
         let signature: Signature = key.sign_prehash(offer.hash().as_bytes()).map_err(|_| OfferError::Signer)?;
-        Ok(Self { offer, signature })
+        Ok(Self::new(offer, signature))
     }
 
     /// The offer, once its signature is checked.
@@ -334,16 +337,21 @@ impl SignedOffer {
     }
 }
 
+/// Reads a signature in its one form: with s also n - s verifies, and of the two the low one is accepted.
+pub(super) fn read_signature(input: &mut Reader<'_>) -> Result<Signature, WireError> {
+    let signature = Signature::from_slice(input.raw(64, "signature")?).ok();
+    signature
+        .filter(|signature| signature.normalize_s().is_none())
+        .ok_or(WireError::Invalid { field: "signature", reason: "not two exponents with the low s" })
+}
+
 impl Wire for SignedOffer {
     fn write(&self, out: &mut Writer) {
         out.value(&self.offer).raw(&self.signature.to_bytes());
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         let offer = input.value()?;
-        let signature = Signature::from_slice(input.raw(64, "signature")?).map_err(|_| WireError::Invalid {
-            field: "signature",
-            reason: "r or s is zero or not below the group order",
-        })?;
+        let signature = read_signature(input)?;
         Ok(Self { offer, signature })
     }
 }

@@ -304,6 +304,27 @@ fn repeats_are_idempotent_and_nobody_counts_twice_or_late() {
 }
 
 #[test]
+fn an_approval_that_expired_costs_one_place_and_not_the_ceremony() {
+    let world = world(&["land", "police"]);
+    let offer = world.offer();
+    let mut gathering = world.gathering(&offer);
+    for place in [0, 1, 2] {
+        gathering.receive(&world.contribution(place, &offer), &world.key).unwrap();
+    }
+    // The TPM names boris: his approval was good for a second.
+    let (boris, david) = (world.people[1].position, world.people[3].position);
+    assert!(gathering.set_aside(boris) && !gathering.set_aside(boris) && !gathering.set_aside(david));
+    assert!(matches!(gathering.quorate(), Err(NotQuorate::NotEnough { have: 2, need: 3, .. })));
+    assert_eq!(gathering.culprits().count(), 0);
+    gathering.receive(&world.contribution(3, &offer), &world.key).unwrap();
+    assert_eq!(world.open(&gathering)[1].expose(), world.seeds[1].expose());
+    // Or the same official anew, before anybody else.
+    assert!(gathering.set_aside(david));
+    gathering.receive(&world.contribution(1, &offer), &world.key).unwrap();
+    assert_eq!(world.open(&gathering)[0].expose(), world.seeds[0].expose());
+}
+
+#[test]
 fn an_answer_to_another_offer_is_not_counted() {
     let world = world(&["land"]);
     let (offer, later) = (world.offer(), world.offer());
@@ -447,6 +468,66 @@ fn an_official_refuses_an_offer_that_is_not_what_home_and_owner_signed() {
 }
 
 #[test]
+fn a_signature_has_one_form_and_nobody_makes_another_of_it() {
+    let world = world(&["land"]);
+    for _ in 0..4 {
+        let offer = world.offer();
+        for bytes in [world.contribution(0, &offer).encode(), offer.encode()] {
+            // s and n - s both verify; who relays can turn one into the other.
+            let at = bytes.len() - 64;
+            let signature = p256::ecdsa::Signature::from_slice(&bytes[at..]).unwrap();
+            let (r, s) = signature.split_scalars();
+            let other = p256::ecdsa::Signature::from_scalars(*r, -*s).unwrap();
+            let turned = [&bytes[..at], &other.to_bytes()].concat();
+            assert!(Contribution::decode(&turned).is_err() && SignedOffer::decode(&turned).is_err());
+        }
+    }
+}
+
+#[test]
+fn an_embassy_that_lost_the_ceremony_key_blames_nobody() {
+    let world = world(&["land"]);
+    let offer = world.offer();
+    let mut gathering = world.gathering(&offer);
+    let another = HybridSecretKey::random(&mut OsRng);
+    let refusal = gathering.receive(&world.contribution(0, &offer), &another).unwrap_err();
+    assert_eq!((refusal.culprit(), gathering.culprits().count()), (None, 0), "{refusal}");
+    // Nor one that checks against the quorum of another generation.
+    let (stale, _) = dealt(Threshold::new(3, 5).unwrap());
+    assert!(Gathering::new(world.check(&offer).unwrap(), &world.facts, &PreparedQuorum::new(&stale)).is_err());
+}
+
+#[test]
+fn records_of_an_earlier_generation_do_not_stand_in_the_way() {
+    let mut world = world(&["land"]);
+    let mut parts = world.parts.clone();
+    parts.generation = parts.generation.next().unwrap();
+    let next = CustodyFacts::new(parts).unwrap();
+    let name = OwnerName::new("land-board").unwrap();
+    let dataset = world.versions[0].description().dataset.clone();
+    let resealed = UnsignedVersion::create(
+        &world.seeds[0],
+        name.clone(),
+        dataset.clone(),
+        DatasetVersion::FIRST,
+        next.sealing_keys(),
+    );
+    let owner_key = *world.owner.verifying_key();
+    let chartered = CharteredDataset { charter: next.charter(), owner: name, owner_key, dataset };
+    let signed = resealed.unwrap().sign(&world.owner).unwrap().verify_signature(&chartered).unwrap();
+    let current = signed.verify_slots(next.sealing_keys()).unwrap();
+    let earlier = std::mem::replace(&mut world.versions[0], current.clone());
+    world.facts = next;
+    let offer = world.offer();
+    for versions in [vec![current.clone(), earlier.clone()], vec![earlier.clone(), current]] {
+        let checked = CheckedOffer::check(&offer, &world.facts, &versions, &mut SeenPoints::new());
+        assert!(checked.is_ok(), "{}", checked.unwrap_err());
+    }
+    let only_earlier = CheckedOffer::check(&offer, &world.facts, &[earlier], &mut SeenPoints::new());
+    assert!(matches!(only_earlier, Err(OfferRefusal::NoRecord { .. })), "{only_earlier:?}");
+}
+
+#[test]
 fn an_official_with_the_wrong_keys_sends_nothing() {
     let world = world(&["land"]);
     let checked = world.check(&world.offer()).unwrap();
@@ -459,6 +540,9 @@ fn an_official_with_the_wrong_keys_sends_nothing() {
     let mut official = world.official(&world.people[0]);
     official.hybrid = &world.people[1].hybrid;
     assert!(matches!(checked.contribute(&world.facts, &official, 600, &mut OsRng), Err(ContributeError::Share { .. })));
+    let mut official = world.official(&world.people[0]);
+    official.identity = &world.people[1].identity;
+    assert!(checked.contribute(&world.facts, &official, 600, &mut OsRng).is_err(), "the identity key of another");
     let official = world.official(&world.people[0]);
     for expiry in [0, 601] {
         assert!(matches!(
@@ -492,8 +576,10 @@ fn facts_that_contradict_themselves_are_refused() {
     assert!(matches!(error, FactsError::RecoveryBelowUnseal { recovery: 3, unseal: 4 }), "{error}");
     let error = refused(&|parts| parts.machine.platform = PcrSelection::new(&[0, 7, 23]).unwrap());
     assert!(matches!(error, FactsError::Platform { pcr: 23 }), "{error}");
-    let error = refused(&|parts| parts.amend = Threshold::new(2, 3).unwrap());
+    let error = refused(&|parts| parts.amend = Threshold::new(3, 4).unwrap());
     assert!(matches!(error, FactsError::Ladder(_)), "{error}");
+    let error = refused(&|parts| parts.amend = Threshold::new(2, 5).unwrap());
+    assert!(error.to_string().contains("amend"), "{error}");
     let error = refused(&|parts| parts.recovery.key = parts.unseal.key.clone());
     assert!(matches!(error, FactsError::Slots { .. }), "{error}");
     let error = refused(&|parts| parts.machine.custody_key = *parts.unseal.key.key());
@@ -502,7 +588,10 @@ fn facts_that_contradict_themselves_are_refused() {
 
 #[test]
 fn a_purpose_shows_what_was_signed() {
-    for bad in ["", "  ", "a\nb", "to \u{202e}nepo", "\u{200b}", &"x".repeat(601)] {
+    let hidden = ["\u{61c}", "\u{ad}", "\u{180e}", "\u{e0041}", "\u{fff9}", "\u{3164}", "\u{fe0f}"]
+        .map(|c| format!("open{c} it"));
+    let plain = ["", "  ", "a\nb", "to \u{202e}nepo", "\u{200b}", &"x".repeat(601)];
+    for bad in plain.into_iter().chain(hidden.iter().map(String::as_str)) {
         assert_eq!(Purpose::new(bad), Err(OfferError::Purpose), "{bad:?}");
     }
     assert!(Purpose::new("Õiguskord jätkub: kinnistusraamat.").is_ok());

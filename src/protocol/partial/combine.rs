@@ -212,6 +212,13 @@ impl Combiner {
         Ok(Checked::New(halves))
     }
 
+    /// Forgets what was accepted of an official, who may send again; `false` where nothing was.
+    pub fn set_aside(&mut self, position: Position) -> bool {
+        let before = self.accepted.len();
+        self.accepted.retain(|accepted| accepted.message.position != position);
+        self.accepted.len() < before
+    }
+
     /// The shared points Z_j = x·C_j, in the order of the ceremony's points: Σ λ_i·P_ij over the k officials who came first.
     ///
     /// # Errors
