@@ -1,8 +1,8 @@
 //! Every object of one embassy in one generation: the one description that digests, hardware and auditors share.
 //!
 //! protocol.md §8.3. The counter comes first, because every other policy names it and its first value, which the TPM
-//! chooses (an NV counter starts above every value a counter of that TPM ever had). A [`CustodyPlan`] describes the counter;
-//! with its first value it becomes [`Custody`], which describes the rest.
+//! chooses (an NV counter starts above every value that an undefined counter of that TPM had). A [`CustodyPlan`] describes the
+//! counter; with its first value it becomes [`Custody`], which describes the rest.
 
 use crate::protocol::{
     group::Point,
