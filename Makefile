@@ -24,9 +24,12 @@ lint: setup ## Formatting, clippy without warnings, and the officials' tools wit
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p chancery --lib --bins --no-default-features --features tools -- -D warnings
 
+# By way of the environment, so that a path may hold whatever a path can: quotes, dollars, spaces.
+unexport DATA
+demo: export DEMO_DATA = $(value DATA)
 demo: setup ## The whole story on simulated hardware: make demo [DATA=file or directory]
 	$(CARGO) build --example demo
-	@$(CARGO) run --quiet --example demo -- $(if $(DATA),"$(DATA)")
+	@$(CARGO) run --quiet --example demo -- $${DEMO_DATA:+"$$DEMO_DATA"}
 
 bench: setup ## Measure; docs/performance.md says how to read it
 	$(CARGO) bench --workspace

@@ -9,11 +9,14 @@ PATH=$PATH:/usr/sbin:/sbin # not on every user's path, and configure scripts loo
 
 project=$(cd "$(dirname "$0")/.." && pwd)
 tss_version=4.1.3
-cache=${CHANCERY_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/chancery}
-prefix=$cache/tpm2-tss-$tss_version
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
+
+cache=${CHANCERY_CACHE:-${XDG_CACHE_HOME:-${HOME:+$HOME/.cache}}}
+[ -n "$cache" ] || die "HOME is not set. Set it, or CHANCERY_CACHE to a directory for what is built once."
+[ -n "${CHANCERY_CACHE:-}" ] || cache=$cache/chancery
+prefix=$cache/tpm2-tss-$tss_version
 
 command -v cargo >/dev/null || die "no Rust toolchain found. Install one (rustup or your distribution's), then run this again."
 
@@ -46,12 +49,16 @@ done
 tss_source=ready
 if ! cached_tss_is_there && ! system_tss_is_new; then
     # Debian 13 and later carry a new enough library; the candidate is asked before anything is built.
-    candidate=$(apt-cache policy libtss2-dev 2>/dev/null | awk '/Candidate:/ {print $2}')
+    candidate=$(apt-cache policy libtss2-dev 2>/dev/null | awk '/Candidate:/ {print $2}') || candidate=
     if [ -n "$candidate" ] && [ "$candidate" != "(none)" ] && dpkg --compare-versions "$candidate" ge "$tss_version"; then
         tss_source=package
         need libtss2-dev
     else
         tss_source=build
+        # Its autotools take no other path.
+        case $cache in
+        *[!A-Za-z0-9/._+-]*) die "tpm2-tss cannot be built in '$cache': the path has a space or another special character. Set CHANCERY_CACHE to a plain one." ;;
+        esac
         for row in autoconf:autoconf automake:automake libtoolize:libtool make:make dpkg-source:dpkg-dev; do
             command -v "${row%%:*}" >/dev/null || need "${row#*:}"
         done
@@ -74,7 +81,11 @@ if [ -n "$missing" ]; then
     fi
     say "installing$missing"
     log=$(mktemp)
-    if ! { $root apt-get update && DEBIAN_FRONTEND=noninteractive $root apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
+    # An update may fail for a source that is not needed here, and apt be busy with something else for a while. sudo keeps no
+    # environment, so the front end is set behind it.
+    $root apt-get update >"$log" 2>&1 || say "apt-get update had errors; going on with the lists there are"
+    if ! $root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $missing >>"$log" 2>&1; then
         tail -n 20 "$log" >&2
         die "apt-get could not install$missing (its last lines are above)."
     fi
@@ -84,12 +95,12 @@ fi
 # ---- tpm2-tss --------------------------------------------------------------------------------------------------------
 # Built from Debian's own source package of trixie, because Debian 12 has 3.2.1, which the bindings cannot use.
 build_tss() {
-    local work uri arch_opts
-    mkdir -p "$cache"
+    local uri arch_opts
+    rm -rf "$cache"/build.* # of an earlier run that was killed; the lock is ours
     work=$(mktemp -d "$cache/build.XXXXXX")
-    trap "rm -rf '$work'" EXIT
+    trap 'rm -rf "$work"' EXIT
     uri=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-        awk '$1 == "Debian" && $2 == "Debian" {print $3; exit}')
+        awk '$1 == "Debian" && $2 == "Debian" && !found++ {print $3}') || uri= # read to the end: a broken pipe is an error here
     [ -n "$uri" ] || die "no Debian archive in this machine's apt configuration. Run apt-get update, then this again."
     mkdir -p "$work/lists/partial" "$work/archives/partial"
     printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s trixie main\n' "$uri" >"$work/sources.list"
@@ -130,11 +141,17 @@ config=$project/.cargo/config.toml
 if cached_tss_is_there && ! system_tss_is_new; then
     lines="# Written by make setup; not part of the repository.
 [env]
-PKG_CONFIG_PATH = \"$prefix/lib/pkgconfig\""
+PKG_CONFIG_PATH = { value = \"$prefix/lib/pkgconfig\", force = true }" # force: over one that the user's shell may set
 else
     lines="# Written by make setup; not part of the repository."
 fi
-if [ ! -f "$config" ] || [ "$(cat "$config")" != "$lines" ]; then
+if [ -f "$config" ] && ! grep -q '^# Written by make setup' "$config"; then
+    # Somebody's own. It stays; what cargo must know has to stand in it.
+    if cached_tss_is_there && ! system_tss_is_new && ! grep -qF "$prefix/lib/pkgconfig" "$config"; then
+        die "$config is your own, and stays as it is. Please add to it:
+$(printf '%s\n' "$lines" | tail -n +2)"
+    fi
+elif [ ! -f "$config" ] || [ "$(cat "$config")" != "$lines" ]; then
     mkdir -p "$project/.cargo"
     printf '%s\n' "$lines" >"$config"
 fi

@@ -30,11 +30,21 @@ fn programs(into: &Path, without: &[&str], scripts: &[(&str, &str)]) -> PathBuf 
 
 /// Runs a copy of the script, which takes the copy's place for the project.
 fn setup(folder: &Path, path: &Path) -> Output {
+    run(&mut prepared(folder, path))
+}
+
+fn run(command: &mut Command) -> Output {
+    command.output().unwrap()
+}
+
+fn prepared(folder: &Path, path: &Path) -> Command {
     let scripts = folder.join("a project/scripts");
     std::fs::create_dir_all(&scripts).unwrap();
     let copy = scripts.join("setup.sh");
     std::fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/setup.sh"), &copy).unwrap();
-    Command::new("/bin/bash").arg(copy).env("PATH", path).output().unwrap()
+    let mut command = Command::new("/bin/bash");
+    command.arg(copy).env("PATH", path);
+    command
 }
 
 fn cargo_configuration(folder: &Path) -> Option<String> {
@@ -68,7 +78,56 @@ fn on_a_machine_that_has_everything_it_does_nothing_and_says_nothing() {
     assert!(!called.exists(), "it installed something on a machine that has everything");
     // The same as the project's own, though cargo has set PKG_CONFIG_PATH for this test from it.
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cargo/config.toml");
-    assert_eq!(cargo_configuration(folder.path()), std::fs::read_to_string(own).ok());
+    let own = std::fs::read_to_string(own).ok();
+    assert_eq!(cargo_configuration(folder.path()), own, "run `make setup` again if the script has changed since");
+}
+
+#[test]
+fn a_configuration_of_cargo_that_is_not_its_own_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let bin = programs(folder.path(), &[], &[("cargo", "#!/bin/sh\nexit 0\n")]);
+    let mut command = prepared(folder.path(), &bin);
+    let configuration = folder.path().join("a project/.cargo/config.toml");
+    std::fs::create_dir_all(configuration.parent().unwrap()).unwrap();
+    let own = "[build]\njobs = 1\n";
+    std::fs::write(&configuration, own).unwrap();
+    let output = run(&mut command);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(std::fs::read_to_string(&configuration).unwrap(), own, "{said}");
+    // Where cargo has to be told of a library, it says which lines are wanted.
+    let needed = !said.is_empty();
+    assert_eq!(output.status.success(), !needed);
+    assert!(!needed || said.contains("PKG_CONFIG_PATH"), "{said}");
+}
+
+#[test]
+fn it_never_stops_without_a_word() {
+    // Each leaves the script something that it cannot go on without.
+    let cargo = [("cargo", "#!/bin/sh\nexit 0\n")];
+    for (story, without, variables, expected) in [
+        (
+            "another distribution",
+            &["apt-get", "apt-cache", "pkg-config", "swtpm"][..],
+            &[("CHANCERY_CACHE", "cache")][..],
+            "no apt",
+        ),
+        ("no home", &[], &[("HOME", ""), ("XDG_CACHE_HOME", ""), ("CHANCERY_CACHE", "")], "HOME"),
+        ("a space in the cache's path", &[], &[("CHANCERY_CACHE", "a cache")], "space"),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut command = prepared(folder.path(), &programs(folder.path(), without, &cargo));
+        for (name, value) in variables {
+            match *value {
+                "" => command.env_remove(name),
+                path => command.env(name, folder.path().join(path)),
+            };
+        }
+        let output = run(&mut command);
+        let said = String::from_utf8_lossy(&output.stderr);
+        // A machine whose own library is new enough needs no cache.
+        let nothing_to_build = output.status.success() && story.contains("cache");
+        assert!(nothing_to_build || said.contains("setup: ") && said.contains(expected), "{story}: {said}");
+    }
 }
 
 #[test]
