@@ -3,11 +3,13 @@
 
 use anyhow::{Context, anyhow, bail};
 use chancery::{
-    hardware::{CustodyTpm, EmbassyKeys, EmbassyTpm, Foundation, MachineTpm, Order},
+    hardware::{CustodyTpm, EmbassyKeys, EmbassyTpm, Foundation, MachineTpm, Order, TpmError},
     protocol::{
-        charter::{Charter, VerifiedCharter},
+        charter::{Charter, CharterError, VerifiedCharter},
+        contribution::OfferRefusal,
         dataset_version::VerifiedVersion,
         facts::CustodyFacts,
+        gathering::{NotQuorate, Refusal as NotCounted},
         group::Point,
         offer::{DatasetAt, Offer, Opening, SignedOffer, Statement},
         quorum::Position,
@@ -15,6 +17,7 @@ use chancery::{
         tpm::{
             approval::{ApprovalRequest, CommandHash, TpmApproval, TpmNonce},
             custody::CustodyPlan,
+            ladder::LadderError,
             object::OfficialKey,
             policy::{Policy, PolicyStep},
         },
@@ -34,6 +37,11 @@ use crate::{
 /// Where the embassy keeps its storage root key.
 const STORAGE_ROOT: u32 = 0x8100_0001;
 const START_AUTH_SESSION: u32 = 0x176;
+
+/// Whether something was refused, and for the reason that the story claims: any other error would prove nothing.
+fn refused_as<E: std::fmt::Display>(error: E, expected: impl FnOnce(&E) -> bool) -> anyhow::Result<E> {
+    if expected(&error) { Ok(error) } else { bail!("refused for another reason: {error}") }
+}
 
 pub type Attempt = anyhow::Result<Result<Refusal, String>>;
 
@@ -188,6 +196,7 @@ pub fn two_officials(
     let Err(waiting) = ceremony.gathering.quorate() else {
         return Ok(Err("two contributions made a quorum".to_owned()));
     };
+    let waiting = refused_as(waiting, |error| matches!(error, NotQuorate::NotEnough { have: 2, .. }))?;
     Ok(attempted(outcome, "two officials' approvals decapsulated")
         .map(|tpm| format!("the gathering: {waiting}\n{tpm}")))
 }
@@ -213,6 +222,7 @@ pub fn one_twice(
     let Err(repeated) = ceremony.receive(again) else {
         return Ok(Err("a second contribution of one official was counted".to_owned()));
     };
+    let repeated = refused_as(repeated, |error| matches!(error, NotCounted::Repeated { .. }))?;
     Ok(attempted(outcome, "one official on two rungs decapsulated")
         .map(|tpm| format!("the gathering: {repeated}\n{tpm}")))
 }
@@ -260,7 +270,9 @@ pub fn key_on_two_rungs(facts: &CustodyFacts, founding: &VerifiedCharter, plan: 
         *second = first;
     }
     match (Charter::new(parts), plan.custody(facts.machine().counter_first)) {
-        (Err(charter), Err(ladder)) => Ok(Ok(format!("the charter: {charter}\nthe ladder: {ladder}"))),
+        (Err(charter @ CharterError::Shared { .. }), Err(ladder @ LadderError::OneKeyTwice { .. })) => {
+            Ok(Ok(format!("the charter: {charter}\nthe ladder: {ladder}")))
+        }
         _ => Ok(Err("a policy with one key on two rungs was computed".to_owned())),
     }
 }
@@ -297,7 +309,11 @@ pub fn own_nonce(embassy: &Embassy, point: &Point) -> Attempt {
     }
     match outcome {
         Ok(_) => Ok(Err("an offer with the host's nonce would have gone to the officials".to_owned())),
-        Err(error) => Ok(Ok(format!("the embassy, before any offer: {error}"))),
+        Err(error) => {
+            let error = refused_as(error, |error| matches!(error, TpmError::Altered { .. }))?;
+            embassy.tpm.begin(&[Order::Decapsulate(*point)]).context("nor without anybody between")?;
+            Ok(Ok(format!("the embassy, before any offer: {error}")))
+        }
     }
 }
 
@@ -329,6 +345,9 @@ pub fn relabelled(
     match person.review(&signed, facts, &[wanted.clone(), shown.clone()]) {
         Ok(_) => Ok(Err("an official would have decapsulated another dataset's point".to_owned())),
         Err(refusal) => {
+            let other_slot =
+                |error: &anyhow::Error| matches!(error.downcast_ref(), Some(OfferRefusal::OtherSlot { .. }));
+            let refusal = refused_as(refusal, other_slot)?;
             // And the slot itself, relabelled, is not valid under the other name.
             let context = shown.slot(&here).context("a slot")?.context();
             let slot = wanted.slot(&here).context("a slot")?.slot();
@@ -357,6 +376,7 @@ pub fn another_kernel(
     let Err(error) = signed else {
         return Ok(Err("the identity key signed for another kernel".to_owned()));
     };
+    let error = refused_as(error, |error| matches!(error, TpmError::PlatformRefused))?;
     Ok(attempted(outcome, "another kernel decapsulated").map(|tpm| format!("the identity key: {error}\n{tpm}")))
 }
 
@@ -365,6 +385,7 @@ pub fn another_tpm(other: &hsm_sim::Machine, embassy: &Embassy, plan: &CustodyPl
     match EmbassyTpm::open(&address(other), foundation, plan.clone(), Some(keys)) {
         Ok(_) => Ok(Err("the disk's state opened on another TPM".to_owned())),
         Err(error) => {
+            let error = refused_as(error, |error| matches!(error, TpmError::AnotherTpm { .. }))?;
             // Past our software: T's blob itself, under the other TPM's own storage root.
             let tpm = Tpm(other.bus());
             match tpm.load(STORAGE_ROOT, &keys.custody.private, &keys.custody.public) {
@@ -383,28 +404,36 @@ pub fn register_without_quorum(embassy: &Embassy, people: &[Person], facts: &Cus
     let Err(password) = tpm.nv_write(index, Auth::Password(&[]), content) else {
         return Ok(Err("the register was written with no authorization".to_owned()));
     };
-    let session = tpm.start(false);
     let ladder = register.policy.ladder().context("the register's policy has a ladder")?;
-    let request = ApprovalRequest {
-        nonce: TpmNonce::from_bytes(&session.nonce)?,
-        command: CommandHash::nv_write(&register.public.name(), content)?,
-        policy_ref: *ladder.policy_ref(),
-    };
-    for step in register.policy.steps(&places(&people[..3]))? {
-        let _ = match &step {
-            PolicyStep::Signed { position, key, policy_ref } if *position != people[2].position => {
-                tpm.policy_signed(&session, key, &by_place(people, *position)?.approve(&request)?, policy_ref)
-            }
-            PolicyStep::CounterEquals { counter, value } => {
-                tpm.policy_nv_equals(&session, counter.handle.get(), *value)
-            }
-            PolicyStep::Or { branches } => tpm.policy_or(&session, branches),
-            _ => Ok(()),
+    let write = |content: &[u8], signers: &[Person]| -> anyhow::Result<Result<(), Refused>> {
+        let session = tpm.start(false);
+        let request = ApprovalRequest {
+            nonce: TpmNonce::from_bytes(&session.nonce)?,
+            command: CommandHash::nv_write(&register.public.name(), content)?,
+            policy_ref: *ladder.policy_ref(),
         };
+        for step in register.policy.steps(&places(&people[..3]))? {
+            let _ = match &step {
+                PolicyStep::Signed { position, key, policy_ref } => match by_place(signers, *position) {
+                    Ok(signer) => tpm.policy_signed(&session, key, &signer.approve(&request)?, policy_ref),
+                    Err(_) => Ok(()),
+                },
+                PolicyStep::CounterEquals { counter, value } => {
+                    tpm.policy_nv_equals(&session, counter.handle.get(), *value)
+                }
+                PolicyStep::Or { branches } => tpm.policy_or(&session, branches),
+                PolicyStep::ApprovedPlatform { .. } => Ok(()),
+            };
+        }
+        let written = tpm.nv_write(index, Auth::Policy(session.handle), content);
+        tpm.flush(session.handle);
+        Ok(written)
+    };
+    // The control: the same commands with three officials do write, here what stands there already.
+    if let Err(refused) = write(&before, &people[..3])? {
+        bail!("not even a quorum writes in this way: {}", says(&refused));
     }
-    let two = tpm.nv_write(index, Auth::Policy(session.handle), content);
-    tpm.flush(session.handle);
-    match two {
+    match write(content, &people[..2])? {
         Ok(()) => Ok(Err("two officials wrote the register".to_owned())),
         Err(_) if embassy.tpm.register_content()? != before => Ok(Err("the register changed".to_owned())),
         Err(two) => Ok(Ok(format!("with a password: {}\nwith two officials: {}", says(&password), says(&two)))),
@@ -432,11 +461,12 @@ pub fn earlier_generation(
             }
             match tpm.finish(command) {
                 Ok(_) => return Ok(Err("the earlier generation's T decapsulated".to_owned())),
-                Err(error) => error.to_string(),
+                Err(error) => error,
             }
         }
-        Err(error) => error.to_string(),
+        Err(error) => error,
     };
+    let said = refused_as(said, |error| matches!(error, TpmError::GenerationEnded))?;
     let driver = Driver::new(embassy, &keys, facts);
     let outcome = driver.decapsulate(point, &places(&people[..3]), |position, key, session| {
         Ok(Some((*key, coerced(by_place(people, position)?, session, facts, point)?)))
