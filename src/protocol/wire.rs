@@ -100,8 +100,15 @@ pub trait Document: Wire {
 }
 
 /// Builds an encoding.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Writer(Vec<u8>);
+
+// Secrets are written and read as well: neither end shows what it holds.
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Writer({} bytes)", self.0.len())
+    }
+}
 
 impl Writer {
     /// An empty writer.
@@ -175,8 +182,13 @@ impl Writer {
 }
 
 /// Takes an encoding apart.
-#[derive(Debug)]
 pub struct Reader<'a>(&'a [u8]);
+
+impl std::fmt::Debug for Reader<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Reader({} bytes left)", self.0.len())
+    }
+}
 
 impl<'a> Reader<'a> {
     /// Reads from the start of `bytes`.
@@ -335,6 +347,15 @@ mod tests {
         let at = bytes.len() - 5;
         bytes[at] = 10;
         assert_eq!(Pair::decode(&bytes), Err(WireError::NotCanonical));
+    }
+
+    #[test]
+    fn neither_end_shows_what_it_holds() {
+        let mut writer = Writer::new();
+        writer.raw(&[222; 4]);
+        for shown in [format!("{writer:?}"), format!("{:?}", Reader::new(&[222; 4]))] {
+            assert!(shown.contains("4 bytes") && !shown.contains("222"), "{shown}");
+        }
     }
 
     #[test]
