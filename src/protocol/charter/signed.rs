@@ -10,7 +10,7 @@ use p256::ecdsa::{
 };
 
 use crate::protocol::{
-    charter::{Charter, CharterError, Country, QuorumRule},
+    charter::{Charter, CharterError, CharterMachine, Country, QuorumRule},
     group::Point,
     hash::Hash,
     ids::{CharterId, OfficialName},
@@ -108,7 +108,7 @@ pub enum ChainError {
     /// It names another predecessor or network.
     #[error("this charter does not follow the one in force: its {what} is another")]
     Fork {
-        /// Predecessor, network or country.
+        /// Predecessor, network, country, generation, or custody in this generation.
         what: &'static str,
     },
     /// A signature does not verify.
@@ -157,6 +157,23 @@ fn signed_hash(charter: &Hash, signer: &Signer) -> Hash {
     Hash::of(Label::CHARTER_SIGNATURE, |out| {
         out.value(charter).value(signer);
     })
+}
+
+/// protocol.md §12.5: one generation has one arrangement of members and machines, and none comes back. Embassies may join.
+fn check_generation(before: &Charter, next: &Charter) -> Result<(), ChainError> {
+    let (one, other) = (before.parts(), next.parts());
+    let (Some(old), Some(new)) = (&one.custody, &other.custody) else { return Ok(()) };
+    if new.generation != old.generation {
+        let forward = new.generation > old.generation;
+        return if forward { Ok(()) } else { Err(ChainError::Fork { what: "generation" }) };
+    }
+    let moved =
+        |machine: &&CharterMachine| new.machines.iter().any(|now| now.embassy == machine.embassy && now != *machine);
+    let same = (&old.unseal, &old.recovery, one.amend_k) == (&new.unseal, &new.recovery, other.amend_k)
+        && before.members(&one.unseal)? == next.members(&other.unseal)?
+        && before.members(&one.recovery)? == next.members(&other.recovery)?
+        && !old.machines.iter().any(|machine| moved(&machine));
+    if same { Ok(()) } else { Err(ChainError::Fork { what: "custody in this generation" }) }
 }
 
 /// A charter with signatures, checked by nobody yet.
@@ -252,6 +269,7 @@ impl SignedCharter {
                 return Err(ChainError::Fork { what });
             }
         }
+        check_generation(&last.charter, &self.charter)?;
         // Every signature there is must be right: a wrong one is somebody's mistake or attempt, and is said.
         let home = self.home_signed(&before.home)?;
         let officials = self.signed_by(last, &before.unseal, Signer::Official)?;

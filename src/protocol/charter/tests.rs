@@ -339,6 +339,32 @@ fn a_chain_does_not_fork_skip_or_go_back() {
     fork(full(&|parts| parts.previous = Some(Hash([9; 32]))).succeed(&founding), "predecessor");
     fork(full(&|parts| parts.founding = Some(CharterId(Hash([9; 32])))).succeed(&founding), "network");
     fork(full(&|parts| parts.country = Country::new("LV").unwrap()).succeed(&founding), "country");
+    // One generation has one arrangement of members and machine, and none comes back.
+    let third = |change: &dyn Fn(&mut CharterParts)| {
+        let mut parts = CharterParts { version: 3, previous: Some(second.hash()), ..second.charter().parts().clone() };
+        change(&mut parts);
+        world.signed(parts, true, &[0, 1, 2], &[]).succeed(&second)
+    };
+    let next = |parts: &mut CharterParts| {
+        let custody = parts.custody.as_mut().unwrap();
+        custody.generation = custody.generation.next().unwrap();
+    };
+    type Change<'a> = &'a dyn Fn(&mut CharterParts);
+    let changes: [Change<'_>; 4] = [
+        &|parts| parts.custody.as_mut().unwrap().unseal = dealt(parts.unseal.threshold).0,
+        &|parts| parts.custody.as_mut().unwrap().machines[0].custody_key = key(),
+        &|parts| parts.officials[3].identity = key(),
+        &|parts| parts.officials[3].hybrid = HybridSecretKey::random(&mut OsRng).public().clone(),
+    ];
+    for change in changes {
+        fork(third(change), "custody in this generation");
+        assert!(third(&|parts| (change(parts), next(parts)).1).is_ok());
+    }
+    let third = third(&next).unwrap();
+    let mut back = third.charter().parts().clone();
+    (back.version, back.previous) = (4, Some(third.hash()));
+    back.custody.as_mut().unwrap().generation = Generation::FIRST;
+    fork(world.signed(back, true, &[0, 1, 2], &[]).succeed(&third), "generation");
     // A signature is for one capacity and one charter.
     let mut moved = SignedCharter::unsigned(Charter::new(parts.clone()).unwrap());
     let other = world.signed(full(&|parts| parts.policy = Hash([8; 32])).unverified().parts().clone(), true, &[0], &[]);
