@@ -4,6 +4,8 @@
 
 #[path = "hardware/bus.rs"]
 mod bus;
+#[path = "hardware/chartered.rs"]
+mod chartered;
 #[path = "hardware/custody.rs"]
 mod custody;
 #[path = "hardware/deadlines.rs"]

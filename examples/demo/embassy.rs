@@ -89,10 +89,9 @@ pub struct Ceremony {
 }
 
 impl Embassy {
-    pub fn open(machine: Machine, room: Room, plan: CustodyPlan) -> anyhow::Result<Self> {
-        let foundation = Foundation::decode(&room.read("foundation.bin")?)?;
+    pub fn open(machine: Machine, room: Room, facts: &CustodyFacts) -> anyhow::Result<Self> {
         let keys = EmbassyKeys::decode(&room.read("keys.bin")?)?;
-        let tpm = EmbassyTpm::open(&address(&machine), foundation, plan, Some(&keys))?;
+        let tpm = EmbassyTpm::open_chartered(&address(&machine), facts, &keys)?;
         Ok(Self { machine, room, tpm })
     }
 

@@ -3,7 +3,7 @@
 
 use anyhow::{Context, anyhow, bail};
 use chancery::{
-    hardware::{CustodyTpm, EmbassyKeys, EmbassyTpm, Foundation, MachineTpm, Order, TpmError},
+    hardware::{CustodyTpm, EmbassyKeys, EmbassyTpm, MachineTpm, Order, TpmError},
     protocol::{
         charter::{Charter, CharterError, VerifiedCharter},
         contribution::OfferRefusal,
@@ -380,9 +380,8 @@ pub fn another_kernel(
     Ok(attempted(outcome, "another kernel decapsulated").map(|tpm| format!("the identity key: {error}\n{tpm}")))
 }
 
-pub fn another_tpm(other: &hsm_sim::Machine, embassy: &Embassy, plan: &CustodyPlan, keys: &EmbassyKeys) -> Attempt {
-    let foundation = Foundation::decode(&embassy.room.read("foundation.bin")?)?;
-    match EmbassyTpm::open(&address(other), foundation, plan.clone(), Some(keys)) {
+pub fn another_tpm(other: &hsm_sim::Machine, facts: &CustodyFacts, keys: &EmbassyKeys) -> Attempt {
+    match EmbassyTpm::open_chartered(&address(other), facts, keys) {
         Ok(_) => Ok(Err("the disk's state opened on another TPM".to_owned())),
         Err(error) => {
             let error = refused_as(error, |error| matches!(error, TpmError::AnotherTpm { .. }))?;
@@ -444,13 +443,11 @@ pub fn earlier_generation(
     embassy: &Embassy,
     people: &[Person],
     facts: &CustodyFacts,
-    plan: &CustodyPlan,
     backup: &[u8],
     point: &Point,
 ) -> Attempt {
     let keys = EmbassyKeys::decode(backup)?;
-    let foundation = Foundation::decode(&embassy.room.read("foundation.bin")?)?;
-    let software = EmbassyTpm::open(&address(&embassy.machine), foundation, plan.clone(), Some(&keys));
+    let software = EmbassyTpm::open_chartered(&address(&embassy.machine), facts, &keys);
     let said = match software {
         Ok(tpm) => {
             let mut parked = tpm.begin(&[Order::Decapsulate(*point)])?;

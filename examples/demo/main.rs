@@ -195,9 +195,10 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
         embassy::amend(&tpm, &quorum, &[Order::WriteRegister(content), Order::WriteCharterPin(charter)], &describe)?;
         let keys = tpm.make_keys(&Secret::random(&mut OsRng))?;
         disk.write("keys.bin", &keys.encode())?;
-        Ok((keys, format!("T = {}\nsigned for by {}", hex(&tpm.custody_point()?.encode()), list(&quorum))))
+        let points = (tpm.custody_point()?, tpm.identity_point()?);
+        Ok(((keys, points), format!("T = {}\nsigned for by {}", hex(&points.0.encode()), list(&quorum))))
     })?;
-    let mut embassy = Embassy::open(machine, disk, plan.clone())?;
+    let (keys, (custody_key, identity_key)) = keys;
     let facts =
         tell.step("The completed charter names the quorums' keys and T; home and three officials sign it", || {
             let custody = CharterCustody {
@@ -209,8 +210,10 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
                 machines: vec![CharterMachine {
                     embassy: embassy_name.clone(),
                     counter_first: keys.counter_first,
-                    custody_key: embassy.tpm.custody_point()?,
-                    identity_key: embassy.tpm.identity_point()?,
+                    storage_root: foundation.storage_root,
+                    attestation_key: foundation.attestation,
+                    custody_key,
+                    identity_key,
                 }],
             };
             let parts = CharterParts {
@@ -233,7 +236,7 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
                 signed.sign(Signer::Official(person.name.clone()), &person.identity)?;
             }
             let bytes = signed.encode();
-            for room in people.iter().map(|person| &person.room).chain([&agent, &auditor, &owner.room, &embassy.room]) {
+            for room in people.iter().map(|person| &person.room).chain([&agent, &auditor, &owner.room, &disk]) {
                 room.write("charter-2.bin", &bytes)?;
             }
             let completed = SignedCharter::decode(&agent.read("charter-2.bin")?)?.succeed(&founding)?;
@@ -245,6 +248,7 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
         })?;
 
     // ------------------------------------------------------------------------------------------------------------------
+    let mut embassy = Embassy::open(machine, disk, &facts)?;
     tell.chapter("A register to replicate");
     let versions = tell.step("The data owner creates two datasets at home and forgets their seeds", || {
         let mut records = Vec::new();
@@ -435,7 +439,7 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
     let mut other = rack.machine("another")?;
     other.power_on(&profile)?;
     embassy::found(&other, &Room::new(folder.path(), "host")?)?;
-    tell.attempt("The disk's state on another TPM", || host::another_tpm(&other, &embassy, &plan, &keys));
+    tell.attempt("The disk's state on another TPM", || host::another_tpm(&other, &facts, &keys));
 
     let roll_seed = embassy.tpm.roll_seed()?;
     let backup = embassy.room.read("keys.bin")?;
@@ -443,7 +447,7 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
         let quorum: Vec<&Person> = people.iter().take(3).collect();
         let counter = facts.custody().counter.public.name();
         embassy::amend(&embassy.tpm, &quorum, &[Order::MoveGeneration], &[CommandHash::nv_increment(&counter)])?;
-        host::earlier_generation(&embassy, &people, &facts, &plan, &backup, &point)
+        host::earlier_generation(&embassy, &people, &facts, &backup, &point)
     });
 
     let places: Vec<Position> = shares_of_w.iter().map(|(position, _)| *position).collect();

@@ -13,6 +13,7 @@ use crate::{
         state::{EmbassyKeys, Foundation, SealedObject},
     },
     protocol::{
+        facts::CustodyFacts,
         group::Point,
         secret::Secret,
         tpm::{
@@ -129,7 +130,31 @@ impl EmbassyTpm {
         owner.call(move |tpm| tpm.found(&current, &new))
     }
 
-    /// Opens the TPM that `foundation` names, for custody by `plan`, with `keys` where they were made. One service per TPM:
+    /// Opens the TPM that the charter names, with the keys that the charter names: what a service does. Nothing that tells
+    /// this TPM from another is taken from the disk, which is the host's.
+    ///
+    /// # Errors
+    /// [`TpmError::AnotherTpm`] where the storage root key is not the charter's; [`TpmError::Unchartered`] where the stored
+    /// keys are not; those of [`EmbassyTpm::open`].
+    pub fn open_chartered(address: &TpmAddress, facts: &CustodyFacts, keys: &EmbassyKeys) -> Result<Self, TpmError> {
+        let machine = facts.machine();
+        let foundation = Foundation { storage_root: machine.storage_root, attestation: machine.attestation_key };
+        if keys.counter_first != machine.counter_first {
+            return Err(TpmError::Unchartered { object: "the generation counter's value" });
+        }
+        let tpm = Self::open(address, foundation, facts.plan().clone(), Some(keys))?;
+        for (found, named, object) in [
+            (tpm.custody_point()?, machine.custody_key, "the custody key"),
+            (tpm.identity_point()?, machine.identity_key, "the identity key"),
+        ] {
+            if found != named {
+                return Err(TpmError::Unchartered { object });
+            }
+        }
+        Ok(tpm)
+    }
+
+    /// For provisioning, before a charter names the keys: opens the TPM that `foundation` names, for custody by `plan`, with `keys` where they were made. One service per TPM:
     /// opening sweeps out sessions and objects that are not its own, also those of another service that still runs.
     ///
     /// What tells this TPM from one of the host's making is `foundation`: sessions are salted with its storage root key. The

@@ -115,6 +115,14 @@ pub enum TpmError {
         /// Which.
         object: &'static str,
     },
+    /// The embassy's stored state is for other keys than the charter names.
+    #[error(
+        "{object} on the embassy's disk is not the one that the charter names. Trust the charter; examine the disk"
+    )]
+    Unchartered {
+        /// Which.
+        object: &'static str,
+    },
     /// The boot state is not the approved one.
     #[error(
         "the platform register refuses this boot state. Boot the approved image, or let the quorum amend the register"

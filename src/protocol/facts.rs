@@ -155,6 +155,10 @@ pub struct MachineFacts {
     pub handles: CustodyHandles,
     /// The generation counter's value for as long as this generation lasts.
     pub counter_first: u64,
+    /// The storage root key, with which every session is salted: it tells this TPM from one of the host's making.
+    pub storage_root: Point,
+    /// The attestation key.
+    pub attestation_key: Point,
     /// The custody key T.
     pub custody_key: Point,
     /// The identity key, which signs offers.
@@ -173,6 +177,7 @@ pub struct CustodyFacts {
     expiry_max_seconds: u32,
     machine: MachineFacts,
     others: Vec<(EmbassyName, Point)>,
+    plan: CustodyPlan,
     custody: Custody,
     sealing_keys: SealingKeys,
 }
@@ -249,6 +254,7 @@ impl CustodyFacts {
             expiry_max_seconds,
             machine,
             others,
+            plan,
             custody,
             sealing_keys,
         })
@@ -292,6 +298,11 @@ impl CustodyFacts {
     /// The TPM's side.
     pub const fn machine(&self) -> &MachineFacts {
         &self.machine
+    }
+
+    /// The description of the TPM's objects, as the embassy's own TPM driver takes it.
+    pub const fn plan(&self) -> &CustodyPlan {
+        &self.plan
     }
 
     /// Every TPM object with its policy, computed from these facts.

@@ -148,6 +148,8 @@ pub fn ceremony() -> Ceremony {
                 charter_pin: handle(0x0180_0012),
             },
             counter_first: 5,
+            storage_root: Point::mul_generator(SecretScalar::random(&mut rng).expose()),
+            attestation_key: Point::mul_generator(SecretScalar::random(&mut rng).expose()),
             custody_key: Point::mul_generator(SecretScalar::random(&mut rng).expose()),
             identity_key: public(&embassy),
         },

@@ -110,6 +110,8 @@ fn custody(sheet: Sheet, custody: &CharterCustody) -> Sheet {
     custody.machines.iter().fold(sheet, |sheet, machine| {
         let name = &machine.embassy;
         sheet
+            .fact(format!("embassy {name}: storage root key"), point(&machine.storage_root))
+            .fact(format!("embassy {name}: attestation key"), point(&machine.attestation_key))
             .fact(format!("embassy {name}: custody key T"), point(&machine.custody_key))
             .fact(format!("embassy {name}: identity key"), point(&machine.identity_key))
             .fact(format!("embassy {name}: generation counter"), machine.counter_first)

@@ -219,6 +219,10 @@ pub struct CharterMachine {
     pub embassy: EmbassyName,
     /// The generation counter's value in this generation.
     pub counter_first: u64,
+    /// The TPM's storage root key: which TPM this is.
+    pub storage_root: Point,
+    /// The TPM's attestation key.
+    pub attestation_key: Point,
     /// T.
     pub custody_key: Point,
     /// Signs offers.
@@ -227,12 +231,15 @@ pub struct CharterMachine {
 
 impl Wire for CharterMachine {
     fn write(&self, out: &mut Writer) {
-        out.value(&self.embassy).u64(self.counter_first).value(&self.custody_key).value(&self.identity_key);
+        out.value(&self.embassy).u64(self.counter_first).value(&self.storage_root).value(&self.attestation_key);
+        out.value(&self.custody_key).value(&self.identity_key);
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self {
             embassy: input.value()?,
             counter_first: input.u64("generation counter")?,
+            storage_root: input.value()?,
+            attestation_key: input.value()?,
             custody_key: input.value()?,
             identity_key: input.value()?,
         })

@@ -289,6 +289,8 @@ impl Charter {
                 platform: described.platform,
                 handles: described.handles,
                 counter_first: machine.counter_first,
+                storage_root: machine.storage_root,
+                attestation_key: machine.attestation_key,
                 custody_key: machine.custody_key,
                 identity_key: machine.identity_key,
             },
@@ -447,6 +449,8 @@ fn check_keys(parts: &CharterParts) -> Result<(), CharterError> {
         uses.push(("the unseal quorum's key".to_owned(), *custody.unseal.key()));
         uses.push(("the recovery quorum's key".to_owned(), *custody.recovery.key()));
         for machine in &custody.machines {
+            uses.push((format!("the storage root key of {}", machine.embassy), machine.storage_root));
+            uses.push((format!("the attestation key of {}", machine.embassy), machine.attestation_key));
             uses.push((format!("the custody key of {}", machine.embassy), machine.custody_key));
             uses.push((format!("the identity key of {}", machine.embassy), machine.identity_key));
         }

@@ -71,6 +71,8 @@ impl fmt::Display for Charter {
             let machine = custody.iter().flat_map(|custody| &custody.machines).find(|m| m.embassy == *name);
             match machine {
                 Some(machine) => {
+                    writeln!(f, "  {name}  storage root of its machine {}", point(&machine.storage_root))?;
+                    writeln!(f, "  {name}  attestation key of its machine {}", point(&machine.attestation_key))?;
                     writeln!(f, "  {name}  custody key of its machine  {}", point(&machine.custody_key))?;
                     writeln!(f, "  {name}  identity key of its machine {}", point(&machine.identity_key))?;
                     writeln!(f, "  {name}  generation counter of its machine {}", machine.counter_first)?;

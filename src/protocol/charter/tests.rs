@@ -91,6 +91,8 @@ impl World {
             machines: vec![CharterMachine {
                 embassy: EmbassyName::new("luxembourg").unwrap(),
                 counter_first: 1,
+                storage_root: key(),
+                attestation_key: key(),
                 custody_key: key(),
                 identity_key: key(),
             }],
@@ -311,6 +313,8 @@ fn every_embassy_of_a_network_seals_and_checks_the_same_slots() {
     let helsinki = CharterMachine {
         embassy: EmbassyName::new("helsinki").unwrap(),
         counter_first: 1,
+        storage_root: key(),
+        attestation_key: key(),
         custody_key: key(),
         identity_key: key(),
     };
@@ -434,6 +438,8 @@ fn whatever_a_successor_changes_is_shown_to_who_signs_it() {
     custody.machines.push(CharterMachine {
         embassy: EmbassyName::new("helsinki").unwrap(),
         counter_first: 1,
+        storage_root: key(),
+        attestation_key: key(),
         custody_key: key(),
         identity_key: key(),
     });
@@ -449,7 +455,7 @@ fn whatever_a_successor_changes_is_shown_to_who_signs_it() {
         QuorumKey::new(key.threshold(), *key.key(), shares).unwrap()
     };
     type Change<'a> = &'a dyn Fn(&mut CharterParts);
-    let changes: [(&str, &str, Change<'_>); 20] = [
+    let changes: [(&str, &str, Change<'_>); 22] = [
         ("home", "home key", &|parts| parts.home = key()),
         ("a name", "fred", &|parts| {
             let fred = OfficialName::new("fred").unwrap();
@@ -472,6 +478,8 @@ fn whatever_a_successor_changes_is_shown_to_who_signs_it() {
         ("an NV index", "luxembourg", &|parts| {
             parts.embassies[0].handles.charter_pin = NvHandle::new(0x0180_0099).unwrap();
         }),
+        ("a storage root", "luxembourg", &|parts| machine(parts, 0).storage_root = key()),
+        ("an attestation key", "luxembourg", &|parts| machine(parts, 0).attestation_key = key()),
         ("a custody key", "luxembourg", &|parts| machine(parts, 0).custody_key = key()),
         ("two embassies' custody keys, exchanged", "luxembourg", &|parts| {
             let (one, other) = (machine(parts, 0).custody_key, machine(parts, 1).custody_key);

@@ -88,6 +88,8 @@ fn world(datasets: &[&str]) -> World {
                 charter_pin: handle(0x0180_0012),
             },
             counter_first: 1,
+            storage_root: public(&SigningKey::random(&mut OsRng)),
+            attestation_key: public(&SigningKey::random(&mut OsRng)),
             custody_key: Point::mul_generator(custody_key.expose()),
             identity_key: public(&embassy),
         },
