@@ -69,6 +69,8 @@ names! {
     DatasetName, "dataset name";
     /// A data owner: the agency whose register a dataset is.
     OwnerName, "data owner name";
+    /// Whoever has a key or a certificate, in whatever role.
+    SubjectName, "subject name";
 }
 
 fn is_name(text: &str) -> bool {

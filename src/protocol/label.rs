@@ -105,6 +105,12 @@ labels! {
     TPM_FOUNDATION = "chancery/v1/tpm/foundation";
     /// The TPM keys of one generation, sealed.
     TPM_KEYS = "chancery/v1/tpm/keys";
+    /// A private key at rest, encrypted under a passphrase.
+    KEY_FILE = "chancery/v1/key-file";
+    /// Derivation of a key file's encryption key from the stretched passphrase.
+    KEY_FILE_SEAL = "chancery/v1/key-file/seal";
+    /// An official's public keys, handed to home for the charter.
+    OFFICIAL_CARD = "chancery/v1/official-card";
     /// The public half of a quorum, as the charter states it.
     QUORUM_KEY = "chancery/v1/quorum-key";
 }
