@@ -6,6 +6,7 @@
 
 pub mod disk;
 pub mod file;
+pub mod issue;
 pub mod token;
 
 use std::path::PathBuf;
