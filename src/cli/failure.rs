@@ -2,7 +2,10 @@
 
 use std::io;
 
-use chancery::protocol::{evidence::eventlog::EventLogError, wire::WireError};
+use chancery::{
+    keys::{KeyError, issue::IssueError, token::TokenError},
+    protocol::{certificate::CertificateError, evidence::eventlog::EventLogError, wire::WireError},
+};
 
 /// Why a command refused. Names of files and text from them are already escaped.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,32 @@ pub(super) enum Failure {
     /// The document decodes, but contradicts itself.
     #[error("{name} is {kind}, and it does not hold: {wrong}.\nDo not rely on it; ask its sender for another copy")]
     Wrong { name: String, kind: &'static str, wrong: String },
+    /// A private key cannot be used.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A token cannot be used.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A certificate was not made.
+    #[error(transparent)]
+    Issue(#[from] IssueError),
+    /// A certificate, request or list is not what it should be.
+    #[error("{name}: {error}.\n{advice}")]
+    Certificate { name: String, error: CertificateError, advice: &'static str },
+    /// A passphrase or PIN cannot be had.
+    #[error(
+        "the {what} cannot be read: {source}.\nStart the command in a terminal, or give {option} N with an open file descriptor"
+    )]
+    Ask { what: String, source: io::Error, option: &'static str },
+    /// Two entries of a new passphrase differ.
+    #[error("the two entries of the {what} differ.\nStart again; no key was made")]
+    Differ { what: String },
+    /// A file cannot be written.
+    #[error("{name} cannot be written: {source}.\n{advice}")]
+    Save { name: String, source: io::Error, advice: &'static str },
+    /// What was asked for is not possible, in one sentence, and what to do in a second.
+    #[error("{0}.\n{1}")]
+    Refused(String, &'static str),
     /// Standard output does not take what is written.
     #[error("standard output cannot be written: {0}.\nMake room, or send it elsewhere, and try again")]
     Output(io::Error),

@@ -3,11 +3,17 @@
 //! Trusts the person at the keyboard, and nothing that is read from a file. Commands write to a handle they are given and
 //! return a [`Failure`]; only this file knows standard output, standard error and exit codes (`docs/cli.md`).
 
+mod ask;
 mod completions;
 mod eventlog;
 mod failure;
+mod home;
 mod input;
 mod inspect;
+mod official;
+mod output;
+mod pem;
+mod signer;
 mod text;
 
 use std::{
@@ -22,14 +28,16 @@ const LONG_ABOUT: &str = "\
 Key custody and attestation for data embassies.
 
 What is sealed at home opens only when a quorum of officials agrees and the embassy's own TPM, in a boot state that the \
-same quorum approved, adds its half. These are the first tools of officials, agents and auditors: they read and explain, \
-change nothing, need no network and no TPM, and keep nothing.";
+same quorum approved, adds its half. These are the tools of home, officials, agents and auditors that exist so far; none of them \
+needs a network or a TPM.";
 
 const AFTER_HELP: &str = "\
 Examples:
   chancery inspect charter.bin          what is this file, and what does it hold?
   sudo chancery eventlog                what did this machine measure while it booted?
   chancery eventlog copied.bin --json   the same of another machine, for programs
+  chancery official init --help         make an official's keys
+  chancery home --help                  found a home authority, issue and revoke certificates
   chancery completions bash             completion of commands in the shell
 
 Exit status:
@@ -61,6 +69,8 @@ struct Cli {
 enum Command {
     Eventlog(eventlog::Arguments),
     Inspect(inspect::Arguments),
+    Home(home::Arguments),
+    Official(official::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -69,6 +79,8 @@ impl Command {
         match self {
             Self::Eventlog(arguments) => eventlog::run(arguments, out),
             Self::Inspect(arguments) => inspect::run(arguments, out),
+            Self::Home(arguments) => home::run(arguments, out),
+            Self::Official(arguments) => official::run(arguments, out),
             Self::Completions(arguments) => completions::run(arguments, &mut Cli::command(), out),
         }
     }

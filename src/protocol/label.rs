@@ -111,6 +111,8 @@ labels! {
     KEY_FILE_SEAL = "chancery/v1/key-file/seal";
     /// An official's public keys, handed to home for the charter.
     OFFICIAL_CARD = "chancery/v1/official-card";
+    /// An official's signature over the card's name and keys.
+    OFFICIAL_CARD_SIGNATURE = "chancery/v1/official-card/signature";
     /// The public half of a quorum, as the charter states it.
     QUORUM_KEY = "chancery/v1/quorum-key";
 }

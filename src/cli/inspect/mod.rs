@@ -7,6 +7,7 @@ mod ceremony;
 mod charter;
 mod dataset;
 mod dkg;
+mod key;
 mod quorum;
 mod sheet;
 #[cfg(feature = "hardware")]
@@ -88,6 +89,8 @@ impl Entry {
 
 /// Every kind of document that stands alone. A new one gets its line here, and its sheet in the file of its subject.
 const ENTRIES: &[Entry] = &[
+    Entry::of::<chancery::keys::file::KeyFile>(),
+    Entry::of::<protocol::card::OfficialCard>(),
     Entry::of::<protocol::charter::Charter>(),
     Entry::of::<protocol::charter::SignedCharter>(),
     Entry::of::<protocol::offer::Statement>(),

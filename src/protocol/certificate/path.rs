@@ -3,7 +3,7 @@
 use crate::protocol::{
     certificate::{
         CertificateError, Identity, Revocations, Role, Rule, Serial, TrustDomain, UnixTime, Which,
-        read::{As, Issuer, Sheet},
+        read::{As, Issuer, Sheet, country_of, issued_by},
         revocation::check_time,
     },
     charter::Country,
@@ -15,7 +15,7 @@ use crate::protocol::{
 pub struct HomeAuthority {
     country: Country,
     key: Point,
-    trust_domain: TrustDomain,
+    identity: Identity,
     subject: Vec<u8>,
     key_id: Option<Vec<u8>>,
     not_before: UnixTime,
@@ -36,7 +36,7 @@ impl HomeAuthority {
         Ok(Self {
             country,
             key: sheet.key,
-            trust_domain: sheet.identity.trust_domain.clone(),
+            identity: sheet.identity.clone(),
             subject: sheet.subject.to_vec(),
             key_id: sheet.key_id().map(<[u8]>::to_vec),
             not_before: sheet.not_before,
@@ -44,9 +44,23 @@ impl HomeAuthority {
         })
     }
 
+    /// Takes the certificate of one's own home authority, whose private key one has: its country is one's own.
+    ///
+    /// # Errors
+    /// [`CertificateError`] with the rule.
+    pub fn own(root: &[u8], key: &Point) -> Result<Self, CertificateError> {
+        let country = country_of(root).map_err(|rule| rule.of(Which::Home))?;
+        Self::read(root, country, key)
+    }
+
+    /// Who it is.
+    pub const fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
     /// The trust domain of all its identities.
     pub const fn trust_domain(&self) -> &TrustDomain {
-        &self.trust_domain
+        &self.identity.trust_domain
     }
 
     /// Its country.
@@ -74,6 +88,14 @@ impl HomeAuthority {
     /// [`CertificateError`] with the rule. Whether the list is in date is asked each time it is used.
     pub fn revocations(&self, list: &[u8]) -> Result<Revocations, CertificateError> {
         Revocations::read(list, self)
+    }
+
+    /// The serial number of a certificate that this authority issued, whatever it says and however old it is: what is revoked.
+    ///
+    /// # Errors
+    /// [`Rule::Issuer`] and [`Rule::Signature`] for any other.
+    pub fn issued(&self, certificate: &[u8]) -> Result<Serial, CertificateError> {
+        issued_by(certificate, &self.as_issuer())
     }
 
     /// Judges what a peer presents, its own certificate first: one of a person, or an embassy's TLS certificate and then the
@@ -139,10 +161,10 @@ impl HomeAuthority {
     }
 
     fn check_trust_domain(&self, identity: &Identity) -> Result<(), Rule> {
-        if identity.trust_domain == self.trust_domain {
+        if identity.trust_domain == *self.trust_domain() {
             return Ok(());
         }
-        Err(Rule::TrustDomain { found: identity.trust_domain.clone(), expected: self.trust_domain.clone() })
+        Err(Rule::TrustDomain { found: identity.trust_domain.clone(), expected: self.trust_domain().clone() })
     }
 }
 

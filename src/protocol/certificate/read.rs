@@ -325,6 +325,43 @@ fn check_subject(subject: &X509Name<'_>, country: Country, identity: &Identity) 
     if !is_name || subject.iter_attributes().count() != 2 { Err(Rule::Subject) } else { Ok(()) }
 }
 
+/// The country that a certificate names, unchecked.
+pub(super) fn country_of(bytes: &[u8]) -> Result<Country, Rule> {
+    bounded(bytes, MAX_CERTIFICATE_BYTES)?;
+    let (_, certificate) = X509Certificate::from_der(bytes).map_err(|_| Rule::Malformed)?;
+    let text = certificate.subject().iter_country().next().and_then(|country| country.as_str().ok());
+    text.and_then(|text| Country::new(text).ok()).ok_or(Rule::Subject)
+}
+
+/// The serial number of a certificate that an issuer signed, whatever it says and however old it is.
+pub(super) fn issued_by(bytes: &[u8], issuer: &Issuer<'_>) -> Result<Serial, CertificateError> {
+    let read = || {
+        bounded(bytes, MAX_CERTIFICATE_BYTES)?;
+        let (_, certificate) = X509Certificate::from_der(bytes).map_err(|_| Rule::Malformed)?;
+        let tbs = &certificate.tbs_certificate;
+        check_issuer(tbs.issuer.as_raw(), None, issuer)?;
+        let algorithms = [&tbs.signature, &certificate.signature_algorithm];
+        Signed::new(bytes, tbs.as_ref(), algorithms, &certificate.signature_value.data)?.verify(issuer.key)?;
+        Serial::new(tbs.raw_serial()).ok_or(Rule::Serial)
+    };
+    read().map_err(|rule: Rule| rule.of(Which::Leaf))
+}
+
+/// A bare public key (SubjectPublicKeyInfo, DER). Nothing proves that whoever sends it has the private one.
+///
+/// # Errors
+/// [`CertificateError`] for anything but a P-256 key.
+pub fn bare_key(bytes: &[u8]) -> Result<Point, CertificateError> {
+    let read = || {
+        bounded(bytes, MAX_CERTIFICATE_BYTES)?;
+        match SubjectPublicKeyInfo::from_der(bytes) {
+            Ok(([], info)) => point(&info),
+            _ => Err(Rule::Malformed),
+        }
+    };
+    read().map_err(|rule: Rule| rule.of(Which::Request))
+}
+
 fn point(info: &SubjectPublicKeyInfo<'_>) -> Result<Point, Rule> {
     let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
     if info.algorithm.algorithm.to_id_string() != EC_PUBLIC_KEY

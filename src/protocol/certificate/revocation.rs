@@ -1,6 +1,6 @@
 //! Home's list of revoked certificates (RFC 5280 §5). It must be there, whole and in date: what is unknown is refused.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use x509_parser::{
     extensions::ParsedExtension, prelude::FromDer, revocation_list::CertificateRevocationList, x509::X509Version,
@@ -20,7 +20,7 @@ pub struct Revocations {
     number: u64,
     from: UnixTime,
     until: UnixTime,
-    serials: BTreeSet<Serial>,
+    serials: BTreeMap<Serial, UnixTime>,
 }
 
 impl Revocations {
@@ -52,11 +52,12 @@ impl Revocations {
             .verify(home.key())?;
         let number = list.crl_number().and_then(|number| number.iter_u64_digits().next()).ok_or(Rule::ListScope)?;
         let until = tbs.next_update.ok_or(Rule::ListScope)?;
-        let mut serials = BTreeSet::new();
+        let mut serials = BTreeMap::new();
         for entry in &tbs.revoked_certificates {
             // An entry for a certificate of another issuer would be critical.
             check_extensions(entry.extensions(), |_| false)?;
-            serials.insert(Serial::new(entry.raw_serial()).ok_or(Rule::Serial)?);
+            let at = UnixTime(entry.revocation_date.timestamp());
+            serials.insert(Serial::new(entry.raw_serial()).ok_or(Rule::Serial)?, at);
         }
         Ok(Self { number, from: UnixTime(tbs.this_update.timestamp()), until: UnixTime(until.timestamp()), serials })
     }
@@ -71,15 +72,15 @@ impl Revocations {
         self.until
     }
 
-    /// The serial numbers on it.
-    pub fn serials(&self) -> impl Iterator<Item = &Serial> {
-        self.serials.iter()
+    /// The serial numbers on it, and when each was revoked.
+    pub fn entries(&self) -> impl Iterator<Item = (&Serial, UnixTime)> {
+        self.serials.iter().map(|(serial, at)| (serial, *at))
     }
 
     /// Whether a certificate stands, at this moment.
     pub(super) fn check(&self, serial: &Serial, which: Which, now: UnixTime) -> Result<(), CertificateError> {
         check_time(self.from, self.until, now).map_err(|rule| rule.of(Which::RevocationList))?;
-        if self.serials.contains(serial) {
+        if self.serials.contains_key(serial) {
             return Err(Rule::Revoked { serial: serial.clone() }.of(which));
         }
         Ok(())

@@ -1,0 +1,49 @@
+//! Sheets of private keys at rest, of which only the public half is shown, and of officials' cards.
+
+use chancery::{
+    keys::file::{KeyFile, PublicKey},
+    protocol::{card::OfficialCard, wire::Document},
+};
+
+use super::{
+    Inspect,
+    sheet::{Sheet, hybrid, point},
+};
+
+impl Inspect for KeyFile {
+    const KIND: &'static str = "a private key, encrypted under a passphrase";
+
+    fn sheet(&self) -> Sheet {
+        let public = match self.public() {
+            PublicKey::Point(key) => point(key),
+            PublicKey::Hybrid(key) => hybrid(key),
+        };
+        let sheet = Sheet::new()
+            .fact("of", self.name())
+            .fact("kind", self.kind())
+            .fact("public key", public)
+            .unchecked("that the private key inside belongs to this public key: that takes the passphrase");
+        match Self::read_from(&self.encode()) {
+            Ok(_) => sheet.checked("it was not damaged since it was written"),
+            Err(error) => sheet.wrong(error.to_string()),
+        }
+    }
+}
+
+impl Inspect for OfficialCard {
+    const KIND: &'static str = "an official's public keys, for the charter";
+
+    fn sheet(&self) -> Sheet {
+        let official = self.official();
+        Sheet::new()
+            .fact("official", &official.name)
+            .fact("card hash", self.hash())
+            .fact("identity key", point(&official.identity))
+            .fact("hybrid key", hybrid(&official.hybrid))
+            .fact("DKG static key", point(&official.dkg))
+            .checked("its identity key signed name and keys")
+            .unchecked(
+                "whose card it is: let the official read the card hash to you, face to face or by a voice you know",
+            )
+    }
+}
