@@ -229,6 +229,28 @@ fn home_on_a_token_signs_there() {
     assert!(absent.contains("no token has the label") && absent.contains("home-card"), "{absent}");
     fine(run(at, token.pin(), &issue, &environment));
     assert!(judge(at, "anna.crt", &at.join("home")).is_ok());
+    // An official's identity on the same token; the passphrase comes through a file's descriptor, the PIN through the pipe.
+    std::fs::write(at.join("passphrase"), format!("{ANNA}\n")).unwrap();
+    let place = place.replace("root", "boris");
+    let boris = format!("official init boris --dir boris --passphrase-fd 7 {place}");
+    let script = format!("exec {} {boris} 7<passphrase", env!("CARGO_BIN_EXE_chancery"));
+    let mut child = Command::new("sh")
+        .args(["-c", &script])
+        .current_dir(at)
+        .envs(environment)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(token.pin().as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && said.contains("the identity key, on the token"), "{said}");
+    assert!(!at.join("boris/identity.key").exists() && at.join("boris/dkg.key").exists());
+    let issue = issue.replace("anna", "boris");
+    fine(run(at, token.pin(), &issue, &environment));
+    let card = OfficialCard::decode(&std::fs::read(at.join("boris/card.bin")).unwrap()).unwrap();
+    assert_eq!(*judge(at, "boris.crt", &at.join("home")).unwrap().key(), card.official().identity);
     let again = refused(run(at, token.pin(), &init.replace("--dir home", "--dir other"), &environment));
     assert!(again.contains("already"), "{again}");
 }

@@ -22,7 +22,7 @@ use chancery::{
 use clap::{Args, Subcommand};
 use rand_core::OsRng;
 
-use crate::cli::{ask, failure::Failure, input, output};
+use crate::cli::{ask, failure::Failure, input, output, signer::TokenPlace};
 
 /// What an official does on their own machine
 #[derive(Args)]
@@ -45,8 +45,11 @@ card.bin holds their public halves, signed by the first. Hand it to home, and re
 
 Without these files and their passphrase your part in every quorum is lost: keep a copy in another place.
 
+The identity key may be born on a token instead, and never leave it: then there is no identity.key.
+
 Examples:
-  chancery official init anna --dir ~/chancery";
+  chancery official init anna --dir ~/chancery
+  chancery official init anna --dir ~/chancery --module LIBRARY --token LABEL --token-key identity";
 
 /// Make an official's keys, and the card of their public halves for home
 #[derive(Args)]
@@ -61,6 +64,8 @@ struct Init {
     /// Read the passphrase from this open file descriptor (0 is standard input) instead of the terminal
     #[arg(long, value_name = "N")]
     passphrase_fd: Option<u32>,
+    #[command(flatten)]
+    token: TokenPlace,
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
@@ -70,7 +75,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
 }
 
 fn init(arguments: &Init, out: &mut dyn Write) -> Result<(), Failure> {
-    let Init { name, dir, passphrase_fd } = arguments;
+    let Init { name, dir, passphrase_fd, token } = arguments;
     let paths = ["identity.key", "hybrid.key", "dkg.key"].map(|file| dir.join(file));
     let [identity_path, hybrid_path, dkg_path] = &paths;
     let card_path = dir.join("card.bin");
@@ -90,10 +95,13 @@ fn init(arguments: &Init, out: &mut dyn Write) -> Result<(), Failure> {
     let passphrase = ask::new("passphrase", *passphrase_fd, "--passphrase-fd")?;
     let make = |kind, path: &Path| key(kind, name, path, &passphrase);
 
-    let identity = make(KeyKind::Identity, identity_path)?;
+    // The token first: a wrong PIN then leaves nothing behind.
+    let signer: Box<dyn IdentitySigner> = match token.open()? {
+        Some((token, key)) => Box::new(token.generate(key)?),
+        None => Box::new(make(KeyKind::Identity, identity_path)?.signer(KeyKind::Identity, &passphrase)?),
+    };
     let hybrid = make(KeyKind::Hybrid, hybrid_path)?;
     let dkg = make(KeyKind::Dkg, dkg_path)?;
-    let signer = identity.signer(KeyKind::Identity, &passphrase)?;
     let (PublicKey::Hybrid(hybrid), PublicKey::Point(dkg)) = (hybrid.public().clone(), dkg.public().clone()) else {
         return Err(KeyError::Damaged.into());
     };
@@ -105,7 +113,11 @@ fn init(arguments: &Init, out: &mut dyn Write) -> Result<(), Failure> {
     output::create(&card_path, &card.encode())?;
 
     writeln!(out, "{name} has keys now:")?;
-    for path in &paths {
+    if token.is_named() {
+        writeln!(out, "  the identity key, on the token")?;
+    }
+    let skipped = usize::from(token.is_named());
+    for path in paths.iter().skip(skipped) {
         writeln!(out, "  {}", input::name(path))?;
     }
     writeln!(out, "card for home: {}", input::name(&card_path))?;
@@ -113,7 +125,7 @@ fn init(arguments: &Init, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out)?;
     writeln!(
         out,
-        "Next: hand the card to home and read the hash to them yourself. Copy the three key files to a second place."
+        "Next: hand the card to home and read the hash to them yourself. Copy the key files to a second place."
     )?;
     Ok(())
 }

@@ -7,14 +7,14 @@ use chancery::{
         IdentitySigner, KeyError,
         disk::{self, Replace},
         file::{Cost, KeyFile, KeyKind, PrivateKey},
-        token::{Token, TokenChoice},
+        token::{OpenToken, Token, TokenChoice},
     },
     protocol::ids::SubjectName,
 };
 use clap::Args;
 use rand_core::OsRng;
 
-use crate::cli::{ask, failure::Failure};
+use crate::cli::{ask, failure::Failure, text::words};
 
 /// Where a signing key lies.
 #[derive(Args)]
@@ -26,11 +26,19 @@ pub(super) struct KeyPlace {
     /// Read the passphrase from this open file descriptor (0 is standard input) instead of the terminal
     #[arg(long, value_name = "N")]
     pub(super) passphrase_fd: Option<u32>,
+    #[command(flatten)]
+    token: TokenPlace,
+}
+
+/// A key on a token, where one is named.
+#[derive(Args)]
+#[group(id = "token-key")]
+pub(super) struct TokenPlace {
     /// The PKCS#11 module of the token that has the key
     #[arg(long, value_name = "LIBRARY", requires = "token_key")]
     module: Option<PathBuf>,
     /// The token's label
-    #[arg(long, value_name = "LABEL", required_unless_present_any = ["key", "token_serial"], requires = "module")]
+    #[arg(long, value_name = "LABEL", requires = "module")]
     token: Option<String>,
     /// The token's serial number, where several have one label
     #[arg(long, value_name = "NUMBER", conflicts_with = "token", requires = "module")]
@@ -46,13 +54,12 @@ pub(super) struct KeyPlace {
 impl KeyPlace {
     /// Whether the key lies on a token.
     pub(super) const fn on_token(&self) -> bool {
-        self.module.is_some()
+        self.token.is_named()
     }
 
     /// Opens a key that is there.
     pub(super) fn open(&self, kind: KeyKind) -> Result<Box<dyn IdentitySigner>, Failure> {
-        if let Some(module) = &self.module {
-            let (token, key) = self.on(module)?;
+        if let Some((token, key)) = self.token.open()? {
             return Ok(Box::new(token.key(key)?));
         }
         let path = self.file()?;
@@ -71,8 +78,7 @@ impl KeyPlace {
         name: &SubjectName,
         replace: Replace,
     ) -> Result<Box<dyn IdentitySigner>, Failure> {
-        if let Some(module) = &self.module {
-            let (token, key) = self.on(module)?;
+        if let Some((token, key)) = self.token.open()? {
             return Ok(Box::new(token.generate(key)?));
         }
         let path = self.file()?;
@@ -91,8 +97,17 @@ impl KeyPlace {
         let missing = || Failure::Refused("no key is named".to_owned(), "Give --key FILE, or --module with a token");
         self.key.as_deref().ok_or_else(missing)
     }
+}
 
-    fn on(&self, module: &Path) -> Result<(chancery::keys::token::OpenToken, &str), Failure> {
+impl TokenPlace {
+    /// Whether a token is named.
+    pub(super) const fn is_named(&self) -> bool {
+        self.module.is_some()
+    }
+
+    /// Finds the token and logs in; gives it with the key's label. `None` where no token is named.
+    pub(super) fn open(&self) -> Result<Option<(OpenToken, &str)>, Failure> {
+        let Some(module) = &self.module else { return Ok(None) };
         let choice = match (&self.token, &self.token_serial) {
             (Some(label), _) => TokenChoice::Label(label.clone()),
             (None, Some(serial)) => TokenChoice::Serial(serial.clone()),
@@ -102,7 +117,7 @@ impl KeyPlace {
             }
         };
         let token = Token::find(module, &choice)?;
-        let pin = ask::once(&format!("PIN of {}", token.label()), self.pin_fd, "--pin-fd")?;
-        Ok((token.login(&pin)?, self.token_key.as_deref().unwrap_or_default()))
+        let pin = ask::once(&format!("PIN of {}", words(token.label())), self.pin_fd, "--pin-fd")?;
+        Ok(Some((token.login(&pin)?, self.token_key.as_deref().unwrap_or_default())))
     }
 }
