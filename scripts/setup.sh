@@ -101,7 +101,7 @@ build_tss() {
     trap 'rm -rf "$work"' EXIT
     uri=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
         awk '$1 == "Debian" && $2 == "Debian" && !found++ {print $3}') || uri= # read to the end: a broken pipe is an error here
-    [ -n "$uri" ] || die "no Debian archive in this machine's apt configuration. Run apt-get update, then this again."
+    [ -n "$uri" ] || die "no Debian archive in this machine's apt configuration. On Debian: run apt-get update, then this again. Elsewhere: install tpm2-tss $tss_version or newer with its headers (pkg-config tss2-esys must find it), then this again."
     mkdir -p "$work/lists/partial" "$work/archives/partial"
     printf 'deb-src [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] %s trixie main\n' "$uri" >"$work/sources.list"
     arch_opts=(-o "Dir::Etc::SourceList=$work/sources.list" -o Dir::Etc::SourceParts=/dev/null

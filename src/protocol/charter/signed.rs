@@ -160,6 +160,7 @@ fn signed_hash(charter: &Hash, signer: &Signer) -> Hash {
 }
 
 /// protocol.md §12.5: one generation has one arrangement of members and machines, and none comes back. Embassies may join.
+/// `before` is the last charter of the chain that named custody at all.
 fn check_generation(before: &Charter, next: &Charter) -> Result<(), ChainError> {
     let (one, other) = (before.parts(), next.parts());
     let (Some(old), Some(new)) = (&one.custody, &other.custody) else { return Ok(()) };
@@ -248,7 +249,7 @@ impl SignedCharter {
         if let Some(signer) = self.signers().find(|signer| **signer != Signer::Home) {
             return Err(ChainError::Stranger { signer: signer.clone() });
         }
-        Ok(VerifiedCharter::new(self, Authority::Founded))
+        Ok(VerifiedCharter::new(self, Authority::Founded, None))
     }
 
     /// Takes the successor of a charter in force.
@@ -269,7 +270,9 @@ impl SignedCharter {
                 return Err(ChainError::Fork { what });
             }
         }
-        check_generation(&last.charter, &self.charter)?;
+        if let Some(custodian) = &last.custodian {
+            check_generation(custodian, &self.charter)?;
+        }
         // Every signature there is must be right: a wrong one is somebody's mistake or attempt, and is said.
         let home = self.home_signed(&before.home)?;
         let officials = self.signed_by(last, &before.unseal, Signer::Official)?;
@@ -285,10 +288,10 @@ impl SignedCharter {
         }
         let (needed, recovery_needed) = (before.amend_k, before.recovery.threshold.k());
         if home && officials.len() >= usize::from(needed) {
-            return Ok(VerifiedCharter::new(self, Authority::HomeAndOfficials(officials)));
+            return Ok(VerifiedCharter::new(self, Authority::HomeAndOfficials(officials), Some(last)));
         }
         if recovery.len() >= usize::from(recovery_needed) {
-            return Ok(VerifiedCharter::new(self, Authority::RecoveryAlone(recovery)));
+            return Ok(VerifiedCharter::new(self, Authority::RecoveryAlone(recovery), Some(last)));
         }
         let (officials, recovery) = (officials.len(), recovery.len());
         Err(ChainError::TooFew { home, officials, officials_needed: needed, recovery, recovery_needed })
@@ -370,11 +373,18 @@ pub struct VerifiedCharter {
     signed: SignedCharter,
     hash: Hash,
     authority: Authority,
+    /// The last charter of the chain that names custody: this one, or one before.
+    custodian: Option<Box<Charter>>,
 }
 
 impl VerifiedCharter {
-    fn new(signed: SignedCharter, authority: Authority) -> Self {
-        Self { charter: signed.charter.clone(), hash: signed.charter.hash(), signed, authority }
+    fn new(signed: SignedCharter, authority: Authority, last: Option<&Self>) -> Self {
+        let charter = signed.charter.clone();
+        let custodian = match &charter.parts().custody {
+            Some(_) => Some(Box::new(charter.clone())),
+            None => last.and_then(|last| last.custodian.clone()),
+        };
+        Self { hash: charter.hash(), charter, signed, authority, custodian }
     }
 
     /// Takes a whole chain: the founding charter first, then each successor.

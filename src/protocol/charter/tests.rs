@@ -369,6 +369,20 @@ fn a_chain_does_not_fork_skip_or_go_back() {
     (back.version, back.previous) = (4, Some(third.hash()));
     back.custody.as_mut().unwrap().generation = Generation::FIRST;
     fork(world.signed(back, true, &[0, 1, 2], &[]).succeed(&third), "generation");
+
+    // Nor does it through a charter in between that names no custody at all.
+    let mut gap = CharterParts { custody: None, ..world.successor(&third) };
+    gap.policy = Hash([6; 32]);
+    let gap = world.signed(gap, true, &[0, 1, 2], &[]).succeed(&third).unwrap();
+    let after_gap = |change: &dyn Fn(&mut CharterCustody)| {
+        let mut custody = third.charter().parts().custody.clone().unwrap();
+        change(&mut custody);
+        let parts = CharterParts { custody: Some(custody), ..world.successor(&gap) };
+        world.signed(parts, true, &[0, 1, 2], &[]).succeed(&gap)
+    };
+    fork(after_gap(&|custody| custody.generation = Generation::FIRST), "generation");
+    fork(after_gap(&|custody| custody.machines[0].custody_key = key()), "custody in this generation");
+    assert!(after_gap(&|_| ()).is_ok());
     // A signature is for one capacity and one charter.
     let mut moved = SignedCharter::unsigned(Charter::new(parts.clone()).unwrap());
     let other = world.signed(full(&|parts| parts.policy = Hash([8; 32])).unverified().parts().clone(), true, &[0], &[]);
