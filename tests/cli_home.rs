@@ -233,9 +233,9 @@ fn home_on_a_token_signs_there() {
     std::fs::write(at.join("passphrase"), format!("{ANNA}\n")).unwrap();
     let place = place.replace("root", "boris");
     let boris = format!("official init boris --dir boris --passphrase-fd 7 {place}");
-    let script = format!("exec {} {boris} 7<passphrase", env!("CARGO_BIN_EXE_chancery"));
+    let script = format!("exec \"$0\" {boris} 7<passphrase");
     let mut child = Command::new("sh")
-        .args(["-c", &script])
+        .args(["-c", &script, env!("CARGO_BIN_EXE_chancery")])
         .current_dir(at)
         .envs(environment)
         .stdin(Stdio::piped())
