@@ -159,6 +159,16 @@ impl std::fmt::Display for TokenChoice {
     }
 }
 
+/// Loads a module; one that this process has loaded before stays as it is.
+fn load(module: &Path) -> Result<Pkcs11, TokenError> {
+    let refused = |error: Pkcs11Error| TokenError::Module { module: module.to_owned(), reason: error.to_string() };
+    let context = Pkcs11::new(module).map_err(refused)?;
+    match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
+        Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => Ok(context),
+        Err(error) => Err(refused(error)),
+    }
+}
+
 /// A token that was found; nobody is logged in.
 #[derive(Debug)]
 pub struct Token {
@@ -173,16 +183,19 @@ impl Token {
     /// # Errors
     /// [`TokenError::Module`], [`TokenError::NoToken`], [`TokenError::ManyTokens`].
     pub fn find(module: &Path, wanted: &TokenChoice) -> Result<Self, TokenError> {
-        let refused = |error: Pkcs11Error| TokenError::Module { module: module.to_owned(), reason: error.to_string() };
-        let context = Pkcs11::new(module).map_err(refused)?;
-        match context.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK)) {
-            // One module per process: an earlier token of this process did it.
-            Ok(()) | Err(Pkcs11Error::Pkcs11(RvError::CryptokiAlreadyInitialized, _)) => {}
-            Err(error) => return Err(refused(error)),
-        }
-        let doing = |error| translate("list tokens", error);
+        let mut context = load(module)?;
+        let slots = match context.get_slots_with_initialized_token() {
+            // A token that was pulled and plugged in again can leave a module confused for as long as it is loaded (SoftHSM
+            // over OpenSSL 3 is). A fresh start mends it; who still holds the old token is told that it was pulled.
+            Err(Pkcs11Error::Pkcs11(RvError::GeneralError, _)) => {
+                let _ = context.finalize();
+                context = load(module)?;
+                context.get_slots_with_initialized_token()
+            }
+            listed => listed,
+        };
         let (mut found, mut present) = (Vec::new(), Vec::new());
-        for slot in context.get_slots_with_initialized_token().map_err(doing)? {
+        for slot in slots.map_err(|error| translate("list tokens", error))? {
             // A token may be pulled between the two calls; then it is not there.
             let Ok(about) = context.get_token_info(slot) else { continue };
             let is_it = match wanted {
@@ -395,7 +408,8 @@ fn translate(doing: &'static str, error: Pkcs11Error) -> TokenError {
         | RvError::SessionHandleInvalid
         | RvError::ObjectHandleInvalid
         | RvError::KeyHandleInvalid
-        | RvError::UserNotLoggedIn => TokenError::Pulled,
+        | RvError::UserNotLoggedIn
+        | RvError::CryptokiNotInitialized => TokenError::Pulled,
         other => TokenError::Refused { doing, reason: format!("{other:?}") },
     }
 }
