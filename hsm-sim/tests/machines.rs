@@ -46,7 +46,8 @@ fn the_ek_certificates_in_a_tpm_come_from_the_racks_own_vendor() {
         let certificate = certificate_in_tpm(machine.bus(), index);
         assert_eq!(certificate, std::fs::read(&file).unwrap());
         let text = run(Command::new("openssl").args(["x509", "-inform", "DER", "-noout", "-text", "-in"]).arg(&file));
-        assert!(text.contains("CN = lux-1") && text.contains(key), "{text}");
+        // OpenSSL 3.4 prints names without the spaces that earlier ones put around `=`.
+        assert!(text.replace(" = ", "=").contains("CN=lux-1") && text.contains(key), "{text}");
         assert!(verifies(&rack, &file), "the vendor's own root verifies the certificate");
         assert!(!verifies(&other, &file), "another vendor's root of the same name does not");
     }
