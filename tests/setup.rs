@@ -137,3 +137,15 @@ fn without_a_toolchain_it_says_so_first() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success() && said.contains("Rust toolchain"), "{said}");
 }
+
+#[test]
+fn a_missing_test_runner_is_installed() {
+    let folder = tempfile::tempdir().unwrap();
+    let asked = folder.path().join("asked");
+    let cargo = format!("#!/bin/sh\n[ \"$1\" = nextest ] && exit 1\necho \"$@\" > '{}'\n", asked.display());
+    let bin = programs(folder.path(), &[], &[("cargo", &cargo)]);
+    let output = setup(folder.path(), &bin);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && said.contains("installing cargo-nextest"), "{said}");
+    assert_eq!(std::fs::read_to_string(asked).unwrap().trim(), "install --locked --quiet cargo-nextest");
+}
