@@ -492,6 +492,7 @@ fn founding_draft(
         amend_k: 3,
         recovery: rule(4, 5)?,
         expiry_max_seconds: EXPIRY_MAX_SECONDS,
+        heartbeat_seconds: 300,
         embassies: vec![CharterEmbassy {
             name: embassy.clone(),
             class: HardwareClass::Discrete,
@@ -505,6 +506,7 @@ fn founding_draft(
         }],
         owners: vec![CharterOwner { name: owner.name.clone(), key: people::point_of(&owner.key)? }],
         datasets: datasets.map(|name| CharterDataset { name: name.clone(), owner: owner.name.clone() }).to_vec(),
+        witnesses: Vec::new(),
         policy: Hash::of_bytes(b"no access policy yet"),
         custody: None,
     })

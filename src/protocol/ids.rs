@@ -69,6 +69,10 @@ names! {
     DatasetName, "dataset name";
     /// A data owner: the agency whose register a dataset is.
     OwnerName, "data owner name";
+    /// A replication agent: a program that a lease names.
+    AgentName, "agent name";
+    /// A witness: whose beats keep leases alive, and who cosigns the roll's head.
+    WitnessName, "witness name";
     /// Whoever has a key or a certificate, in whatever role.
     SubjectName, "subject name";
 }

@@ -2,8 +2,8 @@
 
 use chancery::protocol::{
     charter::{
-        Charter, CharterDataset, CharterEmbassy, CharterOfficial, CharterOwner, CharterParts, Country, HardwareClass,
-        QuorumRule, SignedCharter, Signer,
+        Charter, CharterDataset, CharterEmbassy, CharterOfficial, CharterOwner, CharterParts, CharterWitness, Country,
+        HardwareClass, QuorumRule, SignedCharter, Signer,
     },
     contribution::{CheckedOffer, Official},
     dataset::DatasetSeed,
@@ -15,6 +15,7 @@ use chancery::protocol::{
     hybrid::HybridSecretKey,
     ids::{
         Attempt, CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName, OwnerName, QuorumKind,
+        WitnessName,
     },
     offer::{DatasetAt, Offer, Opening, Purpose, SignedOffer, Statement},
     partial,
@@ -232,6 +233,7 @@ pub fn founding_charter() -> SignedCharter {
         amend_k: 2,
         recovery: QuorumRule { threshold: Threshold::new(3, 3).unwrap(), members },
         expiry_max_seconds: 600,
+        heartbeat_seconds: 300,
         embassies: vec![CharterEmbassy {
             name: EmbassyName::new("luxembourg").unwrap(),
             class: HardwareClass::Discrete,
@@ -241,6 +243,10 @@ pub fn founding_charter() -> SignedCharter {
         }],
         owners: vec![CharterOwner { name: owner.clone(), key: public(&SigningKey::random(&mut rng)) }],
         datasets: vec![CharterDataset { name: DatasetName::new("land-register").unwrap(), owner }],
+        witnesses: vec![CharterWitness {
+            name: WitnessName::new("tallinn").unwrap(),
+            key: public(&SigningKey::random(&mut rng)),
+        }],
         policy: Hash([3; 32]),
         custody: None,
     })

@@ -74,6 +74,10 @@ fn charter(sheet: Sheet, charter: &Charter) -> Sheet {
         .fact("amend", format!("{} of the unseal quorum's", parts.amend_k))
         .fact("recovery", rule(&parts.recovery))
         .fact("longest approval", format!("{} seconds", parts.expiry_max_seconds))
+        .fact(
+            "heartbeat",
+            format!("{} seconds without one suspend a lease, twice as many end it", parts.heartbeat_seconds),
+        )
         .fact("access policy's hash", parts.policy);
     let sheet = parts.officials.iter().fold(sheet, |sheet, official| {
         let name = &official.name;
@@ -94,6 +98,7 @@ fn charter(sheet: Sheet, charter: &Charter) -> Sheet {
     };
     sheet
         .each(&parts.owners, |owner| (format!("data owner {}: key", owner.name), point(&owner.key)))
+        .each(&parts.witnesses, |witness| (format!("witness {}: key", witness.name), point(&witness.key)))
         .each(&parts.datasets, |dataset| (format!("dataset {}", dataset.name), format!("of {}", dataset.owner)))
         .checked(CONSISTENT)
 }

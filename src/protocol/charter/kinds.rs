@@ -1,11 +1,11 @@
-//! The entries of a charter: country, officials, quorums, embassies, data owners, datasets, and custody once it exists.
+//! The entries of a charter: country, officials, quorums, embassies, data owners, datasets, witnesses, and custody once it exists.
 
 use crate::protocol::{
     charter::CharterError,
     group::Point,
     hash::Hash,
     hybrid::HybridPublicKey,
-    ids::{DatasetName, EmbassyName, Generation, OfficialName, OwnerName},
+    ids::{DatasetName, EmbassyName, Generation, OfficialName, OwnerName, WitnessName},
     quorum::{MAX_OFFICIALS, Threshold},
     quorum_key::QuorumKey,
     slot::MAX_EMBASSIES,
@@ -209,6 +209,24 @@ impl Wire for CharterDataset {
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         Ok(Self { name: input.value()?, owner: input.value()? })
+    }
+}
+
+/// A witness: it answers an embassy's nonce again and again, and leases live on that.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CharterWitness {
+    /// The name.
+    pub name: WitnessName,
+    /// Signs beats.
+    pub key: Point,
+}
+
+impl Wire for CharterWitness {
+    fn write(&self, out: &mut Writer) {
+        out.value(&self.name).value(&self.key);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self { name: input.value()?, key: input.value()? })
     }
 }
 

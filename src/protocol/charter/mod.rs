@@ -4,34 +4,37 @@
 //! completed one also names the quorums' keys and each embassy's T. A [`Charter`] contradicts itself nowhere: whatever is
 //! at odds is refused with the place at fault. Who may issue one is `signed.rs`'s matter. protocol.md §12.
 
+mod check;
 mod kinds;
 mod show;
 mod signed;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use crate::protocol::{
-    facts::{CustodyFacts, CustodyFactsParts, FactsError, MachineFacts, OfficialFacts, QuorumFacts, check_platform},
+    facts::{CustodyFacts, CustodyFactsParts, FactsError, MachineFacts, OfficialFacts, QuorumFacts},
     group::Point,
     hash::Hash,
-    ids::{CharterId, DatasetName, EmbassyName, OfficialName, OwnerName},
+    ids::{CharterId, DatasetName, EmbassyName, OfficialName},
     label::Label,
     quorum::{MAX_OFFICIALS, QuorumError, Threshold},
     slot::MAX_EMBASSIES,
-    tpm::approval::Expiry,
     wire::{Document, Reader, Wire, WireError, Writer},
 };
 
 pub use kinds::{
-    CharterCustody, CharterDataset, CharterEmbassy, CharterMachine, CharterOfficial, CharterOwner, Country,
-    HardwareClass, QuorumRule,
+    CharterCustody, CharterDataset, CharterEmbassy, CharterMachine, CharterOfficial, CharterOwner, CharterWitness,
+    Country, HardwareClass, QuorumRule,
 };
 pub use signed::{Authority, ChainError, CharterSeen, SignedCharter, Signer, VerifiedCharter};
 
 /// The most data owners, and the most datasets, that one charter names.
 pub const MAX_DATASETS: usize = 1024;
+/// The most witnesses that one charter names.
+pub const MAX_WITNESSES: usize = 16;
+/// The longest time between heartbeats that a charter may set, in seconds: a day. With a longer one, whoever cuts the line
+/// would keep a running lease for days.
+pub const HEARTBEAT_SECONDS_MAX: u32 = 24 * 60 * 60;
 
 /// What is at odds in a charter, and where. Correct the draft at that place.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -139,6 +142,21 @@ pub enum CharterError {
         /// What stands there.
         found: u32,
     },
+    /// The time between heartbeats is none.
+    #[error("heartbeat: a lease is suspended after 1 to {HEARTBEAT_SECONDS_MAX} seconds without a beat, not {found}")]
+    Heartbeat {
+        /// What stands there.
+        found: u32,
+    },
+    /// Leases without anybody whose beats keep them alive.
+    #[error(
+        "embassy {embassy}: it allows leases, and there is no witness whose beats could keep one alive. Name a witness, or \
+         allow release only"
+    )]
+    NoWitness {
+        /// Which embassy.
+        embassy: EmbassyName,
+    },
     /// A founding charter with keys in it.
     #[error(
         "custody: a founding charter names no quorum's or embassy's keys. They are made under it, and its successor, which \
@@ -184,12 +202,16 @@ pub struct CharterParts {
     pub recovery: QuorumRule,
     /// The longest an approval may be valid, in seconds.
     pub expiry_max_seconds: u32,
+    /// H: a lease is suspended after this many seconds without a witness's beat, and wiped after twice as many.
+    pub heartbeat_seconds: u32,
     /// The embassies.
     pub embassies: Vec<CharterEmbassy>,
     /// The data owners.
     pub owners: Vec<CharterOwner>,
     /// The datasets.
     pub datasets: Vec<CharterDataset>,
+    /// Whose beats keep leases alive.
+    pub witnesses: Vec<CharterWitness>,
     /// Hash of the access policy in force.
     pub policy: Hash,
     /// The quorums' keys and the embassies' machines, once they exist.
@@ -210,11 +232,7 @@ impl Charter {
         if parts.version == 0 || first != parts.founding.is_none() || first != parts.previous.is_none() {
             return Err(CharterError::Version { version: parts.version });
         }
-        check_people(&parts)?;
-        check_quorums(&parts)?;
-        check_embassies(&parts)?;
-        check_datasets(&parts)?;
-        check_keys(&parts)?;
+        check::draft(&parts)?;
         let charter = Self(parts);
         if let Some(custody) = &charter.0.custody {
             charter.check_custody(custody)?;
@@ -323,145 +341,13 @@ impl Charter {
         if custody.machines.is_empty() {
             return Err(CharterError::Nobody { place: "custody" });
         }
-        unique(
+        check::unique(
             "custody",
             "embassy",
             custody.machines.iter().map(|machine| (machine.embassy.to_string(), machine.embassy.as_str())),
         )?;
         custody.machines.iter().try_for_each(|machine| self.facts_of(custody, machine).map(drop))
     }
-}
-
-/// Finds two entries of a list that share a key.
-fn unique<K: Ord>(
-    place: &'static str,
-    what: &'static str,
-    entries: impl Iterator<Item = (String, K)>,
-) -> Result<(), CharterError> {
-    let mut seen = BTreeMap::new();
-    for (name, key) in entries {
-        if let Some(first) = seen.insert(key, name.clone()) {
-            return Err(CharterError::Shared { place, first, second: name, what });
-        }
-    }
-    Ok(())
-}
-
-fn bounded(place: &'static str, found: usize, bound: usize) -> Result<(), CharterError> {
-    match found {
-        0 => Err(CharterError::Nobody { place }),
-        _ if found > bound => Err(CharterError::TooMany { place, found, bound }),
-        _ => Ok(()),
-    }
-}
-
-fn check_people(parts: &CharterParts) -> Result<(), CharterError> {
-    const PLACE: &str = "officials";
-    // Both quorums may be of different people.
-    bounded(PLACE, parts.officials.len(), 2 * usize::from(MAX_OFFICIALS))?;
-    let each = |key: fn(&CharterOfficial) -> Vec<u8>| {
-        parts.officials.iter().map(move |official| (official.name.to_string(), key(official)))
-    };
-    unique(PLACE, "name", each(|official| official.name.as_str().as_bytes().to_vec()))?;
-    // A key and its negative have one x, and whoever knows the one knows the other.
-    unique(PLACE, "identity key", each(|official| official.identity.xy().0.to_vec()))?;
-    unique(PLACE, "DKG static key", each(|official| official.dkg.xy().0.to_vec()))?;
-    // With one half of a hybrid key, its holder would open half of what is sealed for another.
-    for (index, second) in parts.officials.iter().enumerate() {
-        let twin = parts.officials.iter().take(index).find(|first| first.hybrid.shares_a_half_with(&second.hybrid));
-        if let Some(first) = twin {
-            let (first, second) = (first.name.to_string(), second.name.to_string());
-            return Err(CharterError::Shared { place: PLACE, first, second, what: "hybrid key, or half of it" });
-        }
-    }
-    Ok(())
-}
-
-fn check_quorums(parts: &CharterParts) -> Result<(), CharterError> {
-    for (place, rule) in [("unseal quorum", &parts.unseal), ("recovery quorum", &parts.recovery)] {
-        let (found, threshold) = (rule.members.len(), rule.threshold);
-        if found != usize::from(threshold.n()) {
-            return Err(CharterError::Members { place, found, threshold });
-        }
-        unique(place, "name", rule.members.iter().map(|name| (name.to_string(), name)))?;
-        let stranger = rule.members.iter().find(|name| parts.officials.iter().all(|official| official.name != **name));
-        if let Some(name) = stranger {
-            return Err(CharterError::Unknown { place: place.to_owned(), name: name.to_string() });
-        }
-    }
-    Threshold::new(parts.amend_k, parts.unseal.threshold.n())
-        .map(drop)
-        .map_err(|error| CharterError::Quorum { place: "amend", error })?;
-    // Whoever amends approves what may boot; whoever recovers needs no embassy. Neither may be easier than to unseal.
-    let unseal = parts.unseal.threshold.k();
-    for (place, found) in [("amend", parts.amend_k), ("recovery quorum", parts.recovery.threshold.k())] {
-        if found < unseal {
-            return Err(CharterError::BelowUnseal { place, found, unseal });
-        }
-    }
-    Expiry::new(parts.expiry_max_seconds, i32::MAX.unsigned_abs())
-        .map(drop)
-        .map_err(|_| CharterError::Expiry { found: parts.expiry_max_seconds })
-}
-
-fn check_embassies(parts: &CharterParts) -> Result<(), CharterError> {
-    const PLACE: &str = "embassies";
-    bounded(PLACE, parts.embassies.len(), MAX_EMBASSIES)?;
-    unique(PLACE, "name", parts.embassies.iter().map(|embassy| (embassy.name.to_string(), &embassy.name)))?;
-    for embassy in &parts.embassies {
-        let handles = [embassy.handles.counter, embassy.handles.register, embassy.handles.charter_pin];
-        unique(
-            "NV indices",
-            "handle",
-            handles.into_iter().map(|handle| (format!("{}'s index", embassy.name), handle)),
-        )?;
-        check_platform(embassy.platform)
-            .map_err(|error| CharterError::Facts { embassy: embassy.name.clone(), error })?;
-    }
-    Ok(())
-}
-
-fn check_datasets(parts: &CharterParts) -> Result<(), CharterError> {
-    for (place, found) in [("data owners", parts.owners.len()), ("datasets", parts.datasets.len())] {
-        if found > MAX_DATASETS {
-            return Err(CharterError::TooMany { place, found, bound: MAX_DATASETS });
-        }
-    }
-    unique("data owners", "name", parts.owners.iter().map(|owner| (owner.name.to_string(), &owner.name)))?;
-    unique("datasets", "name", parts.datasets.iter().map(|dataset| (dataset.name.to_string(), &dataset.name)))?;
-    let known: BTreeSet<&OwnerName> = parts.owners.iter().map(|owner| &owner.name).collect();
-    parts.datasets.iter().find(|dataset| !known.contains(&dataset.owner)).map_or(Ok(()), |dataset| {
-        let place = format!("dataset {}", dataset.name);
-        Err(CharterError::Unknown { place, name: dataset.owner.to_string() })
-    })
-}
-
-/// Every key has one use: home's, identities, hybrid and DKG keys, owners', quorums', embassies'.
-fn check_keys(parts: &CharterParts) -> Result<(), CharterError> {
-    let mut uses: Vec<(String, Point)> = vec![("the home authority's key".to_owned(), parts.home)];
-    for official in &parts.officials {
-        uses.push((format!("the identity key of {}", official.name), official.identity));
-        uses.push((format!("the hybrid key of {}", official.name), *official.hybrid.point()));
-        uses.push((format!("the DKG static key of {}", official.name), official.dkg));
-    }
-    uses.extend(parts.owners.iter().map(|owner| (format!("the key of data owner {}", owner.name), owner.key)));
-    if let Some(custody) = &parts.custody {
-        uses.push(("the unseal quorum's key".to_owned(), *custody.unseal.key()));
-        uses.push(("the recovery quorum's key".to_owned(), *custody.recovery.key()));
-        for machine in &custody.machines {
-            uses.push((format!("the storage root key of {}", machine.embassy), machine.storage_root));
-            uses.push((format!("the attestation key of {}", machine.embassy), machine.attestation_key));
-            uses.push((format!("the custody key of {}", machine.embassy), machine.custody_key));
-            uses.push((format!("the identity key of {}", machine.embassy), machine.identity_key));
-        }
-    }
-    let mut seen: BTreeMap<[u8; 32], String> = BTreeMap::new();
-    for (second, key) in uses {
-        if let Some(first) = seen.insert(key.xy().0, second.clone()) {
-            return Err(CharterError::KeyReused { first, second });
-        }
-    }
-    Ok(())
 }
 
 impl Wire for Charter {
@@ -473,8 +359,10 @@ impl Wire for Charter {
             out.value(hash);
         }
         out.value(&parts.country).value(&parts.home).list(&parts.officials);
-        out.value(&parts.unseal).u8(parts.amend_k).value(&parts.recovery).u32(parts.expiry_max_seconds);
-        out.list(&parts.embassies).list(&parts.owners).list(&parts.datasets).value(&parts.policy);
+        out.value(&parts.unseal).u8(parts.amend_k).value(&parts.recovery);
+        out.u32(parts.expiry_max_seconds).u32(parts.heartbeat_seconds);
+        out.list(&parts.embassies).list(&parts.owners).list(&parts.datasets).list(&parts.witnesses);
+        out.value(&parts.policy);
         out.u8(u8::from(parts.custody.is_some()));
         if let Some(custody) = &parts.custody {
             out.value(custody);
@@ -498,9 +386,11 @@ impl Wire for Charter {
             amend_k: input.u8("amend threshold")?,
             recovery: input.value()?,
             expiry_max_seconds: input.u32("longest expiry")?,
+            heartbeat_seconds: input.u32("heartbeat")?,
             embassies: input.list(MAX_EMBASSIES, "embassies")?,
             owners: input.list(MAX_DATASETS, "data owners")?,
             datasets: input.list(MAX_DATASETS, "datasets")?,
+            witnesses: input.list(MAX_WITNESSES, "witnesses")?,
             policy: input.value()?,
             custody: match input.u8("custody")? {
                 0 => None,

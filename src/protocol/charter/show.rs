@@ -33,9 +33,9 @@ fn members(rule: &QuorumRule) -> String {
 
 impl fmt::Display for Charter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let CharterParts { version, country, home, officials, unseal, amend_k, recovery, expiry_max_seconds, .. } =
-            self.parts();
-        let CharterParts { embassies, owners, datasets, policy, custody, previous, .. } = self.parts();
+        let CharterParts { version, country, home, officials, unseal, amend_k, recovery, .. } = self.parts();
+        let CharterParts { expiry_max_seconds, heartbeat_seconds, policy, previous, .. } = self.parts();
+        let CharterParts { embassies, owners, datasets, witnesses, custody, .. } = self.parts();
         writeln!(f, "charter of {country}, version {version}")?;
         writeln!(f, "  network   {}", self.id())?;
         writeln!(f, "  this one  {}", self.hash())?;
@@ -47,6 +47,11 @@ impl fmt::Display for Charter {
         writeln!(f, "  to amend what an embassy is:       {amend_k} of the same")?;
         writeln!(f, "  to recover without an embassy:     {}", members(recovery))?;
         writeln!(f, "  an approval is good for at most {expiry_max_seconds} s; policy {policy}")?;
+        let wiped = u64::from(*heartbeat_seconds).saturating_mul(2);
+        writeln!(
+            f,
+            "  a lease without a witness's beat is suspended after {heartbeat_seconds} s, wiped after {wiped} s"
+        )?;
         writeln!(f, "officials")?;
         for official in officials {
             let name = &official.name;
@@ -92,7 +97,11 @@ impl fmt::Display for Charter {
             writeln!(f, "  {}  of {}", dataset.name, dataset.owner)?;
         }
         writeln!(f, "data owners")?;
-        owners.iter().try_for_each(|owner| writeln!(f, "  {}  owner's key {}", owner.name, point(&owner.key)))
+        owners.iter().try_for_each(|owner| writeln!(f, "  {}  owner's key {}", owner.name, point(&owner.key)))?;
+        writeln!(f, "witnesses")?;
+        witnesses
+            .iter()
+            .try_for_each(|witness| writeln!(f, "  {}  witness's key {}", witness.name, point(&witness.key)))
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::protocol::{
     hybrid::{HybridPublicKey, HybridSecretKey},
-    ids::Generation,
+    ids::{Generation, OwnerName, WitnessName},
     quorum_key::{QuorumKey, tests::dealt},
     secret::SecretScalar,
     tpm::{custody::CustodyHandles, nv::NvHandle, pcr::PcrSelection},
@@ -65,9 +65,11 @@ fn world() -> World {
         amend_k: 3,
         recovery: QuorumRule { threshold: Threshold::new(4, 5).unwrap(), members },
         expiry_max_seconds: 600,
+        heartbeat_seconds: 300,
         embassies: vec![embassy("luxembourg")],
         owners: vec![CharterOwner { name: owner.clone(), key: key() }],
         datasets: vec![CharterDataset { name: DatasetName::new("land-register").unwrap(), owner }],
+        witnesses: vec![CharterWitness { name: WitnessName::new("tallinn").unwrap(), key: key() }],
         policy: Hash([3; 32]),
         custody: None,
     };
@@ -210,6 +212,33 @@ fn contradictions_are_refused_at_their_place() {
     for seconds in [0, 1 << 31] {
         says(world.refused(|parts| parts.expiry_max_seconds = seconds), &["expiry"]);
     }
+    for seconds in [0, HEARTBEAT_SECONDS_MAX + 1, u32::MAX] {
+        says(world.refused(|parts| parts.heartbeat_seconds = seconds), &["heartbeat", &seconds.to_string()]);
+    }
+    says(world.refused(|parts| parts.witnesses.push(parts.witnesses[0].clone())), &["witnesses", "tallinn", "name"]);
+    says(
+        world.refused(|parts| {
+            parts.witnesses = (0..=MAX_WITNESSES)
+                .map(|at| CharterWitness { name: WitnessName::new(&format!("w{at}")).unwrap(), key: key() })
+                .collect();
+        }),
+        &["witnesses", "17", "16"],
+    );
+    says(
+        world.refused(|parts| parts.witnesses[0].key = parts.owners[0].key),
+        &["land-board", "witness tallinn", "one key"],
+    );
+    // A lease that nobody keeps alive would outlive a cut line.
+    says(
+        world.refused(|parts| {
+            parts.embassies[0].leases = true;
+            parts.witnesses.clear();
+        }),
+        &["embassy luxembourg", "no witness"],
+    );
+    let mut parts = world.parts.clone();
+    parts.witnesses.clear();
+    assert!(Charter::new(parts).is_ok(), "release needs no witness");
     says(world.refused(|parts| parts.embassies.clear()), &["embassies", "none"]);
     says(world.refused(|parts| parts.embassies.push(embassy("luxembourg"))), &["embassies", "luxembourg"]);
     says(
@@ -469,7 +498,7 @@ fn whatever_a_successor_changes_is_shown_to_who_signs_it() {
         QuorumKey::new(key.threshold(), *key.key(), shares).unwrap()
     };
     type Change<'a> = &'a dyn Fn(&mut CharterParts);
-    let changes: [(&str, &str, Change<'_>); 22] = [
+    let changes: [(&str, &str, Change<'_>); 25] = [
         ("home", "home key", &|parts| parts.home = key()),
         ("a name", "fred", &|parts| {
             let fred = OfficialName::new("fred").unwrap();
@@ -486,6 +515,11 @@ fn whatever_a_successor_changes_is_shown_to_who_signs_it() {
         ("the order of a quorum", "unseal a dataset", &|parts| parts.unseal.members.swap(0, 1)),
         ("the amend threshold", "amend", &|parts| parts.amend_k = 4),
         ("the expiry", "601 s", &|parts| parts.expiry_max_seconds += 1),
+        ("the heartbeat", "301 s", &|parts| parts.heartbeat_seconds += 1),
+        ("a witness's key", "tallinn", &|parts| parts.witnesses[0].key = key()),
+        ("a witness more", "riga", &|parts| {
+            parts.witnesses.push(CharterWitness { name: WitnessName::new("riga").unwrap(), key: key() });
+        }),
         ("the policy", "policy", &|parts| parts.policy = Hash([7; 32])),
         ("the class", "luxembourg", &|parts| parts.embassies[0].class = HardwareClass::Firmware),
         ("the PCRs", "luxembourg", &|parts| parts.embassies[0].platform = PcrSelection::new(&[7]).unwrap()),
