@@ -1,4 +1,4 @@
-//! `chancery official`: what an official does on their own machine. So far: making the keys.
+//! `chancery official init`: an official's keys, each for one use, and the card of their public halves for home.
 
 use std::{
     io::Write,
@@ -19,22 +19,10 @@ use chancery::{
         wire::Document,
     },
 };
-use clap::{Args, Subcommand};
+use clap::Args;
 use rand_core::OsRng;
 
 use crate::cli::{ask, failure::Failure, input, output, signer::TokenPlace};
-
-/// What an official does on their own machine
-#[derive(Args)]
-pub(super) struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    Init(Init),
-}
 
 const AFTER_HELP: &str = "\
 Three keys are made, each for one use, and encrypted under one passphrase:
@@ -54,7 +42,7 @@ Examples:
 /// Make an official's keys, and the card of their public halves for home
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
-struct Init {
+pub(super) struct Arguments {
     /// The official's name, as the charter will have it
     #[arg(value_name = "NAME")]
     name: OfficialName,
@@ -69,13 +57,7 @@ struct Init {
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    match &arguments.command {
-        Command::Init(arguments) => init(arguments, out),
-    }
-}
-
-fn init(arguments: &Init, out: &mut dyn Write) -> Result<(), Failure> {
-    let Init { name, dir, passphrase_fd, token } = arguments;
+    let Arguments { name, dir, passphrase_fd, token } = arguments;
     let paths = ["identity.key", "hybrid.key", "dkg.key"].map(|file| dir.join(file));
     let [identity_path, hybrid_path, dkg_path] = &paths;
     let card_path = dir.join("card.bin");
