@@ -136,8 +136,35 @@ fn every_crypto_crate_stands_once() {
             "{name} must stand exactly once in Cargo.lock: pin what would bring a second version"
         );
     }
-    for name in ["ring", "openssl-sys", "openssl"] {
-        assert_eq!(count(name), 0, "{name} must not be in the tree; see docs/decisions/0002-dependencies.md");
+    for name in ["hyper", "rustls", "rustls-webpki", "aws-lc-rs"] {
+        assert_eq!(count(name), 1, "{name} must stand exactly once in Cargo.lock");
+    }
+}
+
+#[test]
+fn no_crate_is_built_that_we_have_ruled_out() {
+    // The tree and not the lock file, which also names what a feature that nobody turns on would bring.
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args([
+            "tree",
+            "--workspace",
+            "--all-features",
+            "--locked",
+            "--offline",
+            "--prefix",
+            "none",
+            "--format",
+            "{lib}",
+        ])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let built = |name: &str| tree.lines().any(|line| line.trim() == name);
+    assert!(built("p256") && built("aws_lc_rs"), "the tree is read wrongly");
+    for name in ["ring", "openssl_sys", "openssl"] {
+        assert!(!built(name), "{name} must not be in the tree; see docs/decisions/0002-dependencies.md");
     }
 }
 

@@ -12,6 +12,12 @@ use std::time::{Duration, Instant};
 use common::*;
 use hsm_sim::command::{self, LOCKOUT, OWNER, PLATFORM};
 use hsm_sim::{BootProfile, Bus, Component, Error, Machine, PcrValues, Rack};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Sends a signal by itself: a small system has no program for it.
+fn signal(process: u32, signal: Signal) {
+    kill_process(Pid::from_raw(process.try_into().unwrap()).unwrap(), signal).unwrap();
+}
 
 fn assert_registers(bus: &Bus, expected: &PcrValues) {
     for pcr in 0..24u8 {
@@ -429,7 +435,7 @@ fn the_program_holds_a_machine_for_stock_tools_and_leaves_nothing_however_it_end
 
     let (mut child, told) = held(directory.path());
     assert_eq!(reset_count(&told).0, first + 2);
-    run(Command::new("kill").arg(child.id().to_string())); // SIGTERM
+    signal(child.id(), Signal::TERM);
     assert!(child.wait().unwrap().success(), "SIGTERM ends in an orderly shutdown");
     assert!(vanishes(value(&told, "tpm-process").parse().unwrap()));
 
@@ -589,7 +595,7 @@ fn a_machine_that_is_off_answers_nothing_and_says_so() {
 
     // A TPM process that dies is an error, not a hang, and the machine starts again.
     machine.power_on(&BootProfile::default()).unwrap();
-    run(Command::new("kill").args(["-9", &machine.tpm_process().unwrap().to_string()]));
+    signal(machine.tpm_process().unwrap(), Signal::KILL);
     assert!(matches!(machine.bus().transact(&command::read_clock()), Err(Error::TpmGone { .. })));
     assert_eq!(ask(&machine, &command::read_clock(), Duration::from_secs(5)), Got::Closed);
     assert!(matches!(machine.power_off(), Err(Error::TpmGone { .. })));
@@ -598,7 +604,7 @@ fn a_machine_that_is_off_answers_nothing_and_says_so() {
     assert!(!clock(machine.bus()).safe);
 
     // One that hangs keeps neither its host nor its software: cutting the power ends both waits.
-    run(Command::new("kill").args(["-STOP", &machine.tpm_process().unwrap().to_string()]));
+    signal(machine.tpm_process().unwrap(), Signal::STOP);
     let mut standing = Software::connect(&machine);
     standing.send(&command::get_random(8));
     let bus = machine.bus().clone();
