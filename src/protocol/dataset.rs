@@ -25,7 +25,7 @@ pub const STANZA_KIND: &str = "mlkem768p256tag";
 
 const PREFIX: Hrp = Hrp::parse_unchecked("age1tagpq");
 /// Info of the HPKE encryption and salt of the tag, fixed by c2sp.org/age.
-const AGE_INFO: &[u8] = b"age-encryption.org/mlkem768p256tag";
+pub const AGE_INFO: &[u8] = b"age-encryption.org/mlkem768p256tag";
 /// A wrapped file key: 16 bytes and the AEAD's tag.
 const BODY_BYTES: usize = 32;
 
@@ -67,6 +67,11 @@ impl DatasetKey {
         Recipient(self.0.public().clone())
     }
 
+    /// Writes both private keys to a place that the caller owns; see [`HybridSecretKey::write_expanded`].
+    pub fn write_expanded(&self, out: &mut [u8; hybrid::EXPANDED_BYTES]) {
+        self.0.write_expanded(out);
+    }
+
     /// Opens a stanza and gives the file key; `None` where its tag says that it is for another recipient.
     ///
     /// # Errors
@@ -105,6 +110,11 @@ impl age::Identity for DatasetKey {
 pub struct FileKey(Secret<16>);
 
 impl FileKey {
+    /// A file key that another library unwrapped.
+    pub const fn new(key: Secret<16>) -> Self {
+        Self(key)
+    }
+
     /// The 16 bytes.
     pub fn expose(&self) -> &[u8; 16] {
         self.0.expose()
@@ -196,6 +206,16 @@ impl TaggedStanza {
         // Checked before anything is decrypted, against partitioning oracles.
         let body = body.try_into().map_err(|_| StanzaError::Body { found: body.len() })?;
         Ok(Some(Self { tag, enc, body }))
+    }
+
+    /// The encapsulated key.
+    pub const fn enc(&self) -> &[u8; ENCAPSULATED_BYTES] {
+        &self.enc
+    }
+
+    /// The wrapped file key: 16 bytes and the tag of ChaCha20-Poly1305.
+    pub const fn body(&self) -> &[u8; BODY_BYTES] {
+        &self.body
     }
 
     /// Whether the tag is that of `recipient`. A hint: it can be so by chance, or because somebody made it so.

@@ -5,8 +5,11 @@
 //! the shared secret hashes both halves. HPKE is base mode (RFC 9180) with HKDF-SHA256: AES-256-GCM for what chancery seals
 //! itself, and ChaCha20-Poly1305 where age fixes it. Trusts the crates hpke, ml-kem and p256. protocol.md §6 and §7.
 
+mod expanded;
+
 use std::sync::Arc;
 
+pub use expanded::{EXPANDED_BYTES, ExpandedKey, ML_KEM_SECRET_BYTES, encapsulation_halves, join_shared_secrets};
 use hpke::{
     Deserializable, HpkeError, Kem, OpModeR, OpModeS, Serializable,
     aead::{Aead, AesGcm256},

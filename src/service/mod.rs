@@ -5,6 +5,8 @@
 //! behind TLS, `boot.rs` reads the embassy's directory and starts everything.
 
 pub mod accept;
+pub mod arena;
+pub mod lease;
 pub mod peer;
 pub mod problem;
 pub mod routes;
