@@ -142,7 +142,8 @@ impl Trust {
             Role::Embassy | Role::EmbassyAuthority => {
                 parts.embassies.iter().any(|embassy| embassy.name.as_str() == name.as_str())
             }
-            Role::Home | Role::Agent | Role::Auditor | Role::Witness => true,
+            Role::Witness => parts.witnesses.iter().any(|witness| witness.name.as_str() == name.as_str()),
+            Role::Home | Role::Agent | Role::Auditor => true,
         }
     }
 }
@@ -163,6 +164,9 @@ fn reserved(charter: &VerifiedCharter) -> BTreeMap<[u8; 32], String> {
     }
     for owner in &parts.owners {
         uses.insert(x(&owner.key), format!("the key of the data owner {}, which signs datasets", owner.name));
+    }
+    for witness in &parts.witnesses {
+        uses.insert(x(&witness.key), format!("the key of the witness {}, which signs beats", witness.name));
     }
     for machine in parts.custody.iter().flat_map(|custody| &custody.machines) {
         let embassy = &machine.embassy;

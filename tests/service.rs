@@ -1,0 +1,7 @@
+//! The embassy's API: who is let in, what each role may do, and what becomes of requests that are not as they should be.
+//! First without a network, then over real TLS on simulated hardware.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "service/gate.rs"]
+mod gate;
+mod support;
