@@ -8,12 +8,14 @@
 mod error;
 mod fault;
 mod memory;
+mod sqlite;
 
 pub use error::{Remedy, StoreError};
 pub use fault::{Call, Fault, Faulty};
 use futures_util::future::BoxFuture;
 pub use memory::MemoryStore;
 use sha2::{Digest, Sha256};
+pub use sqlite::SqliteStore;
 
 use crate::protocol::hash::Hash;
 
