@@ -532,15 +532,18 @@ fn a_charter_is_explained_with_every_key_in_full() {
 #[test]
 fn what_a_ceremony_sends_is_explained() {
     let files = Files::new();
-    let Ceremony { statement, offer, signed_offer, contribution, .. } = ceremony();
+    let Ceremony { statement, signed_statement, offer, signed_offer, contribution, .. } = ceremony();
 
     for (kind, label, bytes) in [
         ("a statement: what a ceremony is for", "chancery/v1/statement", statement.encode()),
+        ("a statement, with its opener's signature", "chancery/v1/statement/signed", signed_statement.encode()),
         ("an offer, without its signature", "chancery/v1/offer", offer.encode()),
         ("an offer, with the embassy's signature", "chancery/v1/offer/signed", signed_offer.encode()),
     ] {
         let text = sheet(&files, kind, label, &bytes);
         assert_eq!((fact(&text, "purpose"), fact(&text, "opens")), (PURPOSE, "land-register, version 1"));
+        assert_eq!((fact(&text, "lasts"), fact(&text, "for agent")), ("1 hour 30 minutes", "replicator"));
+        assert_eq!(fact(&text, "read aloud"), statement.words().to_string());
         if bytes.len() > 1000 {
             assert_eq!(fact(&text, "offer's hash"), offer.hash().to_string());
             assert!(fact(&text, "slot for land-register").ends_with(&format!("TPM nonce {}", "c5".repeat(32))));

@@ -9,17 +9,20 @@ use chancery::{
         Outcome, ParkedCommand, TpmAddress,
     },
     protocol::{
-        contribution::{CheckedOffer, Contribution},
+        certificate::UnixTime,
+        contribution::{CheckedOffer, Contribution, Review},
         dataset::DatasetSeed,
         dataset_version::VerifiedVersion,
         facts::CustodyFacts,
         gathering::Gathering,
         group::Point,
         hybrid::HybridSecretKey,
-        offer::{DatasetAt, Offer, Opening, Purpose, SignedOffer, Statement},
+        ids::AgentName,
+        offer::{Offer, Opening, SignedOffer},
         partial::PreparedQuorum,
         secret::{Secret, SecretVec, SharedPoint},
         slot::{SealedFor, SeenPoints},
+        statement::{DatasetAt, LeaseTerms, Mode, Purpose, Resets, SignedStatement, Statement, StatementParts},
         tpm::custody::CustodyPlan,
         wire::Document,
     },
@@ -35,6 +38,18 @@ pub struct Embassy {
     pub machine: Machine,
     pub room: Room,
     pub tpm: EmbassyTpm,
+}
+
+/// The time by this machine's clock.
+pub fn now() -> anyhow::Result<UnixTime> {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    Ok(UnixTime(i64::try_from(since.as_secs())?))
+}
+
+/// A version as a statement names it.
+pub fn at(version: &VerifiedVersion) -> DatasetAt {
+    let description = version.description();
+    DatasetAt { dataset: description.dataset.clone(), version: description.version }
 }
 
 /// How to reach a machine's TPM, with a deadline short enough for a demonstration.
@@ -95,13 +110,43 @@ impl Embassy {
         Ok(Self { machine, room, tpm })
     }
 
-    /// Opens a ceremony: one parked, authenticated TPM session per dataset, a one-time key, an offer signed by the TPM.
+    /// What an official opens: a lease of these versions for one agent.
+    pub fn statement(
+        &self,
+        facts: &CustodyFacts,
+        versions: &[VerifiedVersion],
+        purpose: &str,
+        opener: &Person,
+    ) -> anyhow::Result<SignedStatement> {
+        let clock = self.clock()?;
+        let now = now()?;
+        let statement = Statement::new(StatementParts {
+            charter: facts.charter(),
+            embassy: facts.embassy().clone(),
+            generation: facts.generation(),
+            purpose: Purpose::new(purpose)?,
+            datasets: versions.iter().map(at).collect(),
+            mode: Mode::Lease(LeaseTerms {
+                agents: vec![AgentName::new("replicator")?],
+                duration_seconds: 3600,
+                unwraps: 1000,
+            }),
+            opener: opener.name.clone(),
+            opened_at: now,
+            expires_at: UnixTime(now.0 + 3600),
+            acknowledged: Resets { reset_count: clock.reset_count, restart_count: clock.restart_count },
+            nonce: *Secret::random(&mut OsRng).expose(),
+        })?;
+        Ok(SignedStatement::sign(statement, &opener.identity)?)
+    }
+
+    /// Makes an offer: one parked, authenticated TPM session per dataset, a one-time key, an offer signed by the TPM.
     pub fn offer(
         &self,
         facts: &CustodyFacts,
         quorum: &PreparedQuorum,
         versions: &[VerifiedVersion],
-        purpose: &str,
+        statement: &SignedStatement,
         attempt: u32,
     ) -> anyhow::Result<Ceremony> {
         let here = SealedFor::Embassy(facts.embassy().clone());
@@ -116,25 +161,12 @@ impl Embassy {
             .zip(&parked)
             .map(|(slot, command)| Opening { slot: slot.id(), nonce: command.request().nonce })
             .collect();
-        let datasets = versions
-            .iter()
-            .map(|version| DatasetAt {
-                dataset: version.description().dataset.clone(),
-                version: version.description().version,
-            })
-            .collect();
-        let statement = Statement::new(
-            facts.charter(),
-            facts.embassy().clone(),
-            facts.generation(),
-            Purpose::new(purpose)?,
-            datasets,
-        )?;
         let key = HybridSecretKey::random(&mut OsRng);
-        let offer = Offer::new(statement, attempt, key.public().clone(), openings)?;
+        let offer = Offer::new(statement.clone(), attempt, key.public().clone(), openings)?;
         let signature = Signature::from_slice(&self.tpm.sign_as_embassy(offer.hash().as_bytes())?)?;
         let signed = SignedOffer::new(offer, signature);
-        let checked = CheckedOffer::check(&signed, facts, versions, &mut SeenPoints::new())?;
+        let review = Review { facts, versions, now: now()?, recipient: None };
+        let checked = CheckedOffer::check(&signed, &review, &mut SeenPoints::new())?;
         let gathering = Gathering::new(checked, facts, quorum)?;
         Ok(Ceremony { signed, gathering, parked, key })
     }

@@ -11,9 +11,10 @@ use chancery::{
         facts::CustodyFacts,
         gathering::{NotQuorate, Refusal as NotCounted},
         group::Point,
-        offer::{DatasetAt, Offer, Opening, SignedOffer, Statement},
+        offer::{Offer, Opening, SignedOffer},
         quorum::Position,
         slot::SealedFor,
+        statement::{SignedStatement, Statement, StatementParts},
         tpm::{
             approval::{ApprovalRequest, CommandHash, TpmApproval, TpmNonce},
             custody::CustodyPlan,
@@ -328,16 +329,11 @@ pub fn relabelled(
     // The host even has the embassy's identity key sign: an offer for `shown`, with the slot of `wanted` behind it.
     let here = SealedFor::Embassy(facts.embassy().clone());
     let slot = wanted.slot(&here).context("a slot")?.id();
-    let description = shown.description();
-    let datasets = vec![DatasetAt { dataset: description.dataset.clone(), version: description.version }];
-    let honest = ceremony.signed.unverified().statement();
-    let statement = Statement::new(
-        facts.charter(),
-        facts.embassy().clone(),
-        facts.generation(),
-        honest.purpose().clone(),
-        datasets,
-    )?;
+    let honest = ceremony.signed.unverified().statement().parts().clone();
+    let datasets = vec![crate::embassy::at(shown)];
+    // Opened by an official in good faith: the words are true, what stands behind them is not.
+    let statement = Statement::new(StatementParts { datasets, opener: person.name.clone(), ..honest })?;
+    let statement = SignedStatement::sign(statement, &person.identity)?;
     let nonce = ceremony.signed.unverified().openings().first().context("an opening")?.nonce;
     let offer = Offer::new(statement, 1, ceremony.key.public().clone(), vec![Opening { slot, nonce }])?;
     let signature = Signature::from_slice(&embassy.tpm.sign_as_embassy(offer.hash().as_bytes())?)?;

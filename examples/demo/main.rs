@@ -300,7 +300,8 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
     let purpose = "Courts in exile need the land register after the ministry was cut off; agreed by telephone.";
     let mut first =
         tell.step("The embassy makes an offer, three answer it, and the TPM is reset before it opens", || {
-            let mut lost = embassy.offer(&facts, &quorum, &wanted, purpose, 1)?;
+            let statement = embassy.statement(&facts, &wanted, purpose, &people[0])?;
+            let mut lost = embassy.offer(&facts, &quorum, &wanted, &statement, 1)?;
             println!("      statement: {}", lost.signed.unverified().statement());
             for person in people.iter_mut().take(3) {
                 let contribution = person.review_and_consent(&lost.signed, &facts, &wanted)?;
@@ -311,7 +312,7 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
             if !matches!(error.downcast_ref(), Some(TpmError::SessionLost)) {
                 return Err(error.context("the opening failed, but not because of the reset"));
             }
-            let again = embassy.offer(&facts, &quorum, &wanted, purpose, 2)?;
+            let again = embassy.offer(&facts, &quorum, &wanted, &statement, 2)?;
             let clock = embassy.clock()?;
             Ok((
                 again,
@@ -404,7 +405,8 @@ fn story(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
         let half = host::control(&driver, &people, &facts, &embassy::nobodys_point())?;
         Ok(((), format!("a half of {} bytes, of a point that is nobody's slot", half.len())))
     })?;
-    let mut gathering = embassy.offer(&facts, &quorum, &wanted, purpose, 3)?;
+    let statement = embassy.statement(&facts, &wanted, purpose, &people[0])?;
+    let mut gathering = embassy.offer(&facts, &quorum, &wanted, &statement, 1)?;
     let two: Vec<_> = people
         .iter_mut()
         .take(2)

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use chancery::protocol::{
     charter::CharterOfficial,
-    contribution::{CheckedOffer, Contribution, Official},
+    contribution::{CheckedOffer, Contribution, Official, Review},
     dataset_version::{CharteredDataset, DatasetVersionRecord, VerifiedVersion},
     facts::CustodyFacts,
     group::Point,
@@ -114,7 +114,8 @@ impl Person {
         facts: &CustodyFacts,
         versions: &[VerifiedVersion],
     ) -> anyhow::Result<CheckedOffer> {
-        Ok(CheckedOffer::check(offer, facts, versions, &mut self.seen)?)
+        let review = Review { facts, versions, now: crate::embassy::now()?, recipient: None };
+        Ok(CheckedOffer::check(offer, &review, &mut self.seen)?)
     }
 
     pub fn consent(&self, checked: &CheckedOffer, facts: &CustodyFacts) -> anyhow::Result<Contribution> {

@@ -18,7 +18,13 @@ use p256::ecdsa::{
 
 use crate::{
     keys::{file::KeyKind, token::TokenError},
-    protocol::{group::Point, hash::Hash, secret::SecretScalar, wire::WireError},
+    protocol::{
+        group::Point,
+        hash::Hash,
+        secret::SecretScalar,
+        signer::{DigestSigner, SignError},
+        wire::WireError,
+    },
 };
 
 /// Why a private key cannot be used. Each says what to do next.
@@ -127,6 +133,34 @@ pub trait IdentitySigner {
     /// # Errors
     /// [`KeyError`] where the key cannot be reached, or its signature does not verify.
     fn sign(&self, digest: &Hash) -> Result<Signature, KeyError>;
+}
+
+impl<T: IdentitySigner + ?Sized> IdentitySigner for &T {
+    fn public(&self) -> &Point {
+        (**self).public()
+    }
+    fn sign(&self, digest: &Hash) -> Result<Signature, KeyError> {
+        (**self).sign(digest)
+    }
+}
+
+impl<T: IdentitySigner + ?Sized> IdentitySigner for Box<T> {
+    fn public(&self) -> &Point {
+        (**self).public()
+    }
+    fn sign(&self, digest: &Hash) -> Result<Signature, KeyError> {
+        (**self).sign(digest)
+    }
+}
+
+/// What the protocol asks of a key, every key here can do. A `&dyn IdentitySigner` or `Box` of one is passed as `&key`.
+impl<T: IdentitySigner> DigestSigner for T {
+    fn public_key(&self) -> Point {
+        *self.public()
+    }
+    fn sign_digest(&self, digest: &Hash) -> Result<Signature, SignError> {
+        self.sign(digest).map_err(|error| SignError { reason: error.to_string() })
+    }
 }
 
 /// A signing key in memory.

@@ -4,13 +4,11 @@
 //! fits the facts that home signed, and every slot in it is one of a dataset version that the data owner signed and whose
 //! proof holds. Every hash that an official signs is computed here, from the facts and the slot, never taken from the offer.
 
-use p256::ecdsa::{
-    Signature, SigningKey, VerifyingKey,
-    signature::hazmat::{PrehashSigner, PrehashVerifier},
-};
+use p256::ecdsa::Signature;
 use rand_core::{CryptoRng, RngCore};
 
 use crate::protocol::{
+    certificate::UnixTime,
     dataset_version::VerifiedVersion,
     facts::CustodyFacts,
     group::Point,
@@ -18,11 +16,14 @@ use crate::protocol::{
     hybrid::{self, HybridError, HybridPublicKey, HybridSecretKey},
     ids::{DatasetName, DatasetVersion},
     label::Label,
-    offer::{Offer, OfferError, SignedOffer, read_signature},
+    offer::{Offer, OfferError, SignedOffer},
     partial::{DecapsulateError, MAX_POINTS, PartialDecapsulation, decapsulate},
     quorum::{Position, QuorumError},
+    recipient::Recipient,
     secret::{Secret, SecretScalar, SecretVec},
+    signer::{DigestSigner, SignError, low, read_signature, signed_by},
     slot::{PointSeen, SealedFor, SeenPoints, ShareError, VerifiedSlot},
+    statement::StatementError,
     tpm::{
         approval::{ApprovalError, ApprovalRequest, CommandHash, Expiry, TpmApproval},
         policy::{PolicyRef, Purpose},
@@ -50,6 +51,14 @@ pub enum OfferRefusal {
         /// Charter, embassy or generation.
         what: &'static str,
     },
+    /// The statement was not signed by who is said to have opened it, or its time is not now.
+    #[error("the statement: {0}")]
+    Statement(#[from] StatementError),
+    /// A release to somebody whose card was not judged, or did not hold.
+    #[error(
+        "nobody at home certified the recipient of this release, as far as is known here. Do not contribute; ask home"
+    )]
+    Recipient,
     /// The official has no signed record of a dataset in the statement.
     #[error(
         "no signed record of dataset {dataset} version {version}, sealed for this generation, is at hand. Ask its data owner for it"
@@ -81,6 +90,19 @@ pub enum OfferRefusal {
     },
 }
 
+/// What a reader knows apart from the offer, and checks it against.
+#[derive(Clone, Copy, Debug)]
+pub struct Review<'a> {
+    /// The facts of the reader's own charter in force.
+    pub facts: &'a CustodyFacts,
+    /// The dataset versions that data owners signed.
+    pub versions: &'a [VerifiedVersion],
+    /// The reader's own clock.
+    pub now: UnixTime,
+    /// The judgement of the recipient's card. Without one a release is refused; a lease needs none.
+    pub recipient: Option<&'a Recipient>,
+}
+
 /// An offer that passed every check. Contributions are made to nothing else.
 #[derive(Debug)]
 pub struct CheckedOffer {
@@ -92,17 +114,13 @@ pub struct CheckedOffer {
 }
 
 impl CheckedOffer {
-    /// Checks an offer against the facts that home signed and the dataset versions that data owners signed. `seen` is what
-    /// this official keeps over the years; the slots' points are noted in it.
+    /// Checks an offer against what the reader knows from elsewhere. `seen` is what this official keeps over the years; the
+    /// slots' points are noted in it.
     ///
     /// # Errors
     /// [`OfferRefusal`]: do not contribute.
-    pub fn check(
-        signed: &SignedOffer,
-        facts: &CustodyFacts,
-        versions: &[VerifiedVersion],
-        seen: &mut SeenPoints,
-    ) -> Result<Self, OfferRefusal> {
+    pub fn check(signed: &SignedOffer, review: &Review<'_>, seen: &mut SeenPoints) -> Result<Self, OfferRefusal> {
+        let Review { facts, versions, now, recipient } = *review;
         let offer = signed.verify(facts.embassy(), &facts.machine().identity_key)?;
         let statement = offer.statement();
         for (same, what) in [
@@ -113,6 +131,12 @@ impl CheckedOffer {
             if !same {
                 return Err(OfferRefusal::Another { what });
             }
+        }
+
+        offer.signed_statement().verify(facts)?.check_time(now)?;
+        let judged = |card| recipient.is_some_and(|recipient| recipient.is_of(card));
+        if statement.mode().recipient().is_some_and(|card| !judged(card)) {
+            return Err(OfferRefusal::Recipient);
         }
 
         let policy_ref = PolicyRef::new(Purpose::Unseal, facts.charter(), facts.embassy(), facts.generation());
@@ -178,16 +202,21 @@ impl CheckedOffer {
 }
 
 /// What an official holds. Borrowed: a ceremony keeps none of it.
-#[derive(Debug)]
 pub struct Official<'a> {
     /// The place in the unseal quorum.
     pub position: Position,
     /// Signs approvals and contributions.
-    pub identity: &'a SigningKey,
+    pub identity: &'a dyn DigestSigner,
     /// Opens the official's shares of w.
     pub hybrid: &'a HybridSecretKey,
     /// The DKG share x_i.
     pub share: &'a SecretScalar,
+}
+
+impl std::fmt::Debug for Official<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Official({}, redacted)", self.position)
+    }
 }
 
 /// Why no contribution could be made.
@@ -218,8 +247,8 @@ pub enum ContributeError {
         position: Position,
     },
     /// The identity key gave no signature.
-    #[error("the identity key gave no signature; check the token and try again")]
-    Signer,
+    #[error("{0}. Nothing was sent; check the token or file and try again")]
+    Sign(#[from] SignError),
     /// The quorum has no such official.
     #[error(transparent)]
     Quorum(#[from] QuorumError),
@@ -239,7 +268,7 @@ impl CheckedOffer {
         rng: &mut (impl RngCore + CryptoRng),
     ) -> Result<Contribution, ContributeError> {
         let position = official.position;
-        if !public_is(official.identity, &facts.unseal().member(position)?.identity) {
+        if official.identity.public_key() != facts.unseal().member(position)?.identity {
             return Err(ContributeError::NotThatKey { position });
         }
         let expiry = Expiry::new(expiry_seconds, self.expiry_max_seconds)?;
@@ -259,7 +288,7 @@ impl CheckedOffer {
         });
         let halves = Halves { partial, shares: shares.collect::<Result<_, _>>()? };
         let sealed = halves.seal(self.offer.ceremony_key(), &self.hash, position, rng)?;
-        Contribution::sign(position, self.hash, approvals, sealed, official.identity)
+        Ok(Contribution::sign(position, self.hash, approvals, sealed, official.identity)?)
     }
 }
 
@@ -279,11 +308,10 @@ impl Contribution {
         offer: Hash,
         approvals: Vec<TpmApproval>,
         sealed: Vec<u8>,
-        identity: &SigningKey,
-    ) -> Result<Self, ContributeError> {
+        identity: &dyn DigestSigner,
+    ) -> Result<Self, SignError> {
         let digest = signed_digest(&offer, position, &approvals, &sealed);
-        let signature: Signature = identity.sign_prehash(digest.as_bytes()).map_err(|_| ContributeError::Signer)?;
-        let signature = signature.normalize_s().unwrap_or(signature);
+        let signature = low(identity.sign_digest(&digest)?);
         Ok(Self { position, offer, approvals, sealed, signature })
     }
 
@@ -305,8 +333,7 @@ impl Contribution {
     /// Whether the official with this identity key sent exactly this.
     pub fn is_signed_by(&self, identity: &Point) -> bool {
         let digest = signed_digest(&self.offer, self.position, &self.approvals, &self.sealed);
-        VerifyingKey::from_affine(*identity.affine())
-            .is_ok_and(|key| key.verify_prehash(digest.as_bytes(), &self.signature).is_ok())
+        signed_by(identity, &digest, &self.signature)
     }
 }
 
@@ -366,10 +393,6 @@ impl Halves {
         input.finish().ok()?;
         Some(Self { partial, shares })
     }
-}
-
-fn public_is(key: &SigningKey, public: &Point) -> bool {
-    VerifyingKey::from_affine(*public.affine()).is_ok_and(|public| public == *key.verifying_key())
 }
 
 fn sealed_aad(offer: &Hash, position: Position) -> Vec<u8> {

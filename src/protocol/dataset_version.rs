@@ -4,16 +4,14 @@
 //! form with low s. Nobody trusts what the record says of quorums or embassies: those come from the reader's own charter,
 //! as a [`SealingKeys`], and a record made for any other does not verify. protocol.md §6.1.
 
-use p256::ecdsa::{
-    Signature, SigningKey, VerifyingKey,
-    signature::hazmat::{PrehashSigner, PrehashVerifier},
-};
+use p256::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
 
 use crate::protocol::{
     dataset::{DatasetSeed, Recipient},
     hash::Hash,
     ids::{CharterId, DatasetName, DatasetVersion, Generation, OwnerName},
     label::Label,
+    signer::{DigestSigner, SignError},
     slot::{
         CompareError, ContextError, DatasetDescription, MAX_EMBASSIES, OpenedSeed, SealError, SealedFor, SealingKeys,
         Slot, SlotError, VerifiedSlot, seal,
@@ -25,7 +23,7 @@ use crate::protocol::{
 const SIGNATURE_BYTES: usize = 64;
 
 /// Why a dataset version could not be made. Nothing was signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
     /// A slot could not be sealed.
@@ -38,8 +36,8 @@ pub enum CreateError {
     #[error("the dataset belongs to another charter than the keys it should be sealed to")]
     Charter,
     /// The signer did not sign.
-    #[error("the data owner's key did not sign; check the token and try again")]
-    Signer,
+    #[error("the data owner: {0}; check the token and try again")]
+    Sign(#[from] SignError),
     /// The signature is not the data owner's.
     #[error("the signature is not one of the data owner's key over this dataset version")]
     Signature,
@@ -197,13 +195,14 @@ impl UnsignedVersion {
         self.0.digest()
     }
 
-    /// Signs with a key in memory (RFC 6979).
+    /// Signs with the owner's key, wherever it lies.
     ///
     /// # Errors
-    /// [`CreateError::Signer`].
-    pub fn sign(self, key: &SigningKey) -> Result<DatasetVersionRecord, CreateError> {
-        let signature = key.sign_prehash(self.digest().as_bytes()).map_err(|_| CreateError::Signer)?;
-        self.signed(&signature, key.verifying_key())
+    /// [`CreateError::Sign`] where the key does not sign, [`CreateError::Signature`] where it signs wrongly.
+    pub fn sign(self, key: &dyn DigestSigner) -> Result<DatasetVersionRecord, CreateError> {
+        let signature = key.sign_digest(&self.digest())?;
+        let public = VerifyingKey::from_affine(*key.public_key().affine()).map_err(|_| CreateError::Signature)?;
+        self.signed(&signature, &public)
     }
 
     /// Takes a signature that a token made over [`UnsignedVersion::digest`], and brings it into the form with low s.

@@ -123,6 +123,12 @@ impl QuorumFacts {
         self.members.iter().map(|member| member.hybrid.clone()).collect()
     }
 
+    /// The place of an official; `None` for one who is no member.
+    pub fn position_of(&self, name: &OfficialName) -> Option<Position> {
+        let places = self.key.threshold().positions();
+        places.zip(&self.members).find(|(_, member)| member.name == *name).map(|(place, _)| place)
+    }
+
     fn check(&self, quorum: &'static str) -> Result<(), FactsError> {
         let n = self.key.threshold().n();
         if self.members.len() != usize::from(n) {
@@ -283,6 +289,11 @@ impl CustodyFacts {
     /// The recovery quorum.
     pub const fn recovery(&self) -> &QuorumFacts {
         &self.recovery
+    }
+
+    /// One official of either quorum.
+    pub fn official(&self, name: &OfficialName) -> Option<&OfficialFacts> {
+        self.unseal.members.iter().chain(&self.recovery.members).find(|member| member.name == *name)
     }
 
     /// How many of the unseal quorum's officials amend.

@@ -65,6 +65,12 @@ impl Point {
         Option::from(AffinePoint::from_encoded_point(&encoded)).map(Self).ok_or(PointError)
     }
 
+    /// The point that an ECDSA key is.
+    pub fn of_key(key: &p256::ecdsa::VerifyingKey) -> Self {
+        // A verifying key is never the identity.
+        Self(*key.as_affine())
+    }
+
     /// SEC 1 compressed form.
     pub fn encode(&self) -> [u8; POINT_BYTES] {
         let mut out = [0; POINT_BYTES];

@@ -105,6 +105,25 @@ impl Wire for CharterId {
     }
 }
 
+/// Names one ceremony: the hash of its statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CeremonyId(pub Hash);
+
+impl std::fmt::Display for CeremonyId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Wire for CeremonyId {
+    fn write(&self, out: &mut Writer) {
+        self.0.write(out);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Hash::read(input).map(Self)
+    }
+}
+
 macro_rules! numbers {
     ($($(#[$doc:meta])* $name:ident, $field:literal;)*) => {$(
         $(#[$doc])*

@@ -101,6 +101,22 @@ labels! {
     CONTRIBUTION_SIGNATURE = "chancery/v1/contribution/signature";
     /// What a ceremony is agreed to be for.
     STATEMENT = "chancery/v1/statement";
+    /// A statement with its opener's signature.
+    SIGNED_STATEMENT = "chancery/v1/statement/signed";
+    /// The opener's signature over a statement.
+    STATEMENT_SIGNATURE = "chancery/v1/statement/signature";
+    /// The recipient of a release, with certificate and key.
+    RECIPIENT_CARD = "chancery/v1/recipient-card";
+    /// A recipient's signature over name, certificate and key.
+    RECIPIENT_SIGNATURE = "chancery/v1/recipient-card/signature";
+    /// An official's vote against a ceremony.
+    DENIAL = "chancery/v1/denial";
+    /// An official's signature over a denial.
+    DENIAL_SIGNATURE = "chancery/v1/denial/signature";
+    /// An official's order to end a ceremony or its lease.
+    STOP = "chancery/v1/stop";
+    /// An official's signature over a stop.
+    STOP_SIGNATURE = "chancery/v1/stop/signature";
     /// A TPM's own two keys.
     TPM_FOUNDATION = "chancery/v1/tpm/foundation";
     /// The TPM keys of one generation, sealed.

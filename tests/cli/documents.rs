@@ -1,11 +1,12 @@
 //! One document of every kind, made through the library as the protocol makes them.
 
 use chancery::protocol::{
+    certificate::UnixTime,
     charter::{
         Charter, CharterDataset, CharterEmbassy, CharterOfficial, CharterOwner, CharterParts, CharterWitness, Country,
         HardwareClass, QuorumRule, SignedCharter, Signer,
     },
-    contribution::{CheckedOffer, Official},
+    contribution::{CheckedOffer, Official, Review},
     dataset::DatasetSeed,
     dataset_version::{CharteredDataset, DatasetVersionRecord, UnsignedVersion, VerifiedVersion},
     dkg::{Certified, Contribution, Gathering, Member, Message1, Message3, Refusal, Terms},
@@ -14,14 +15,15 @@ use chancery::protocol::{
     hash::Hash,
     hybrid::HybridSecretKey,
     ids::{
-        Attempt, CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName, OwnerName, QuorumKind,
-        WitnessName,
+        AgentName, Attempt, CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName, OwnerName,
+        QuorumKind, WitnessName,
     },
-    offer::{DatasetAt, Offer, Opening, Purpose, SignedOffer, Statement},
+    offer::{Offer, Opening, SignedOffer},
     partial,
     quorum::Threshold,
     secret::SecretScalar,
     slot::{SealedFor, SeenPoints},
+    statement::{DatasetAt, LeaseTerms, Mode, Purpose, Resets, SignedStatement, Statement, StatementParts},
     tpm::{approval::TpmNonce, custody::CustodyHandles, nv::NvHandle, pcr::PcrSelection},
     wire::Document,
 };
@@ -101,6 +103,7 @@ fn certify(kind: QuorumKind, seed: u64) -> Quorum {
 pub struct Ceremony {
     pub facts: CustodyFacts,
     pub statement: Statement,
+    pub signed_statement: SignedStatement,
     pub offer: Offer,
     pub signed_offer: SignedOffer,
     pub contribution: Vec<u8>,
@@ -175,26 +178,39 @@ pub fn ceremony() -> Ceremony {
         version.clone().verify_signature(&chartered).unwrap().verify_slots(custody).unwrap();
     let slot = verified.slot(&SealedFor::Embassy(facts.embassy().clone())).unwrap();
 
-    let statement = Statement::new(
-        facts.charter(),
-        facts.embassy().clone(),
-        facts.generation(),
-        Purpose::new(PURPOSE).unwrap(),
-        vec![DatasetAt { dataset, version: DatasetVersion::FIRST }],
-    )
+    let statement = Statement::new(StatementParts {
+        charter: facts.charter(),
+        embassy: facts.embassy().clone(),
+        generation: facts.generation(),
+        purpose: Purpose::new(PURPOSE).unwrap(),
+        datasets: vec![DatasetAt { dataset, version: DatasetVersion::FIRST }],
+        mode: Mode::Lease(LeaseTerms {
+            agents: vec![AgentName::new("replicator").unwrap()],
+            duration_seconds: 5400,
+            unwraps: 1000,
+        }),
+        opener: OfficialName::new("anna").unwrap(),
+        opened_at: UnixTime(1_800_000_000),
+        expires_at: UnixTime(1_800_086_400),
+        acknowledged: Resets { reset_count: 3, restart_count: 0 },
+        nonce: [7; 16],
+    })
     .unwrap();
+    let signed_statement = SignedStatement::sign(statement.clone(), &secrets[0].0).unwrap();
     let opening = Opening { slot: slot.id(), nonce: TpmNonce::from_bytes(&[0xc5; 32]).unwrap() };
     let ceremony_key = HybridSecretKey::random(&mut rng);
-    let offer = Offer::new(statement.clone(), 1, ceremony_key.public().clone(), vec![opening]).unwrap();
+    let offer = Offer::new(signed_statement.clone(), 1, ceremony_key.public().clone(), vec![opening]).unwrap();
     let signed_offer = SignedOffer::sign(offer.clone(), &embassy).unwrap();
     let versions = [verified.clone()];
-    let checked = CheckedOffer::check(&signed_offer, &facts, &versions, &mut SeenPoints::new()).unwrap();
+    let review = Review { facts: &facts, versions: &versions, now: UnixTime(1_800_000_060), recipient: None };
+    let checked = CheckedOffer::check(&signed_offer, &review, &mut SeenPoints::new()).unwrap();
     let (identity, hybrid) = &secrets[0];
     let certified = &unseal.certified[0];
     let official = Official { position: certified.member.position(), identity, hybrid, share: &certified.share };
     let contribution = checked.contribute(&facts, &official, 600, &mut rng).unwrap().encode();
     Ceremony {
         statement,
+        signed_statement,
         offer,
         signed_offer,
         contribution,

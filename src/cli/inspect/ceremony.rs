@@ -1,8 +1,12 @@
-//! Sheets of what a ceremony sends: statement, offer, contribution (protocol.md §10).
+//! Sheets of what a ceremony sends: statement, offer, contribution, denial, stop (protocol.md §10).
 
 use chancery::protocol::{
     contribution::Contribution,
-    offer::{Offer, SignedOffer, Statement},
+    hash::Hash,
+    notice::{Denial, Stop},
+    offer::{Offer, SignedOffer},
+    recipient::RecipientCard,
+    statement::{SignedStatement, Statement},
 };
 
 use super::{
@@ -15,7 +19,53 @@ impl Inspect for Statement {
     const KIND: &'static str = "a statement: what a ceremony is for";
 
     fn sheet(&self) -> Sheet {
-        statement(Sheet::new(), self).unchecked("who made it: a statement carries no signature; the offer does")
+        statement(Sheet::new(), self).unchecked("who made it: a bare statement carries no signature")
+    }
+}
+
+impl Inspect for SignedStatement {
+    const KIND: &'static str = "a statement, with its opener's signature";
+
+    fn sheet(&self) -> Sheet {
+        statement(Sheet::new(), self.unverified())
+            .unchecked("the opener's signature: it needs the opener's identity key from your charter")
+    }
+}
+
+impl Inspect for RecipientCard {
+    const KIND: &'static str = "the card of a release's recipient";
+
+    fn sheet(&self) -> Sheet {
+        Sheet::new()
+            .fact("recipient", self.unverified_name())
+            .fact("card", self.hash())
+            .fact("certificate", format!("SHA-256 {}", Hash::of_bytes(self.certificate())))
+            .fact("hybrid key", hybrid(self.hybrid()))
+            .unchecked("who that is: it needs the home authority's certificate and its list of revocations")
+    }
+}
+
+impl Inspect for Denial {
+    const KIND: &'static str = "an official's vote against a ceremony";
+
+    fn sheet(&self) -> Sheet {
+        Sheet::new()
+            .fact("ceremony", self.ceremony())
+            .fact("from", self.unverified_official())
+            .fact("because", self.reason())
+            .unchecked("the official's signature: it needs the identity key from your charter")
+    }
+}
+
+impl Inspect for Stop {
+    const KIND: &'static str = "an official's order to stop";
+
+    fn sheet(&self) -> Sheet {
+        Sheet::new()
+            .fact("ceremony", self.ceremony())
+            .fact("from", self.unverified_official())
+            .fact("because", self.reason())
+            .unchecked("the official's signature: it needs the identity key from your charter")
     }
 }
 
@@ -32,7 +82,7 @@ impl Inspect for SignedOffer {
 
     fn sheet(&self) -> Sheet {
         offer(Sheet::new(), self.unverified())
-            .unchecked("the embassy's signature: it needs the identity key from your custody facts")
+            .unchecked("the embassy's and the opener's signature: they need the identity keys from your custody facts")
             .unchecked("whether the slots are those that the data owners signed: it needs their dataset versions")
     }
 }
@@ -55,12 +105,7 @@ impl Inspect for Contribution {
 }
 
 fn statement(sheet: Sheet, statement: &Statement) -> Sheet {
-    sheet
-        .fact("charter", statement.charter())
-        .fact("embassy", statement.embassy())
-        .fact("generation", statement.generation())
-        .fact("purpose", statement.purpose().as_str())
-        .each(statement.datasets(), |at| ("opens".to_owned(), format!("{}, version {}", at.dataset, at.version)))
+    sheet.each(statement.lines(), |(label, text)| (label.to_owned(), text)).fact("ceremony", statement.id())
 }
 
 fn offer(sheet: Sheet, offer: &Offer) -> Sheet {

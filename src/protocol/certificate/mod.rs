@@ -14,7 +14,11 @@ use std::fmt;
 
 use x509_parser::time::ASN1Time;
 
-use crate::protocol::{charter::Country, ids::SubjectName};
+use crate::protocol::{
+    charter::Country,
+    ids::SubjectName,
+    wire::{Reader, Wire, WireError, Writer},
+};
 
 pub use path::{Certified, EmbassyAuthority, HomeAuthority};
 pub use read::{MAX_CERTIFICATE_BYTES, bare_key, request_key};
@@ -32,6 +36,21 @@ impl fmt::Display for UnixTime {
         match ASN1Time::from_timestamp(self.0) {
             Ok(time) => write!(f, "{time}"),
             Err(_) => write!(f, "{} s since 1970", self.0),
+        }
+    }
+}
+
+// Bits of the number, of which only moments from 1970 to the year 9999 are read.
+impl Wire for UnixTime {
+    fn write(&self, out: &mut Writer) {
+        out.raw(&self.0.to_be_bytes());
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        let seconds = i64::from_be_bytes(input.array("time")?);
+        if (0..=253_402_300_799).contains(&seconds) {
+            Ok(Self(seconds))
+        } else {
+            Err(WireError::Invalid { field: "time", reason: "not from 1970 to the year 9999" })
         }
     }
 }

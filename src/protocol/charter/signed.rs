@@ -4,10 +4,7 @@
 //! predecessor's officials, or by the predecessor's recovery quorum alone, which is loud wherever it is shown. So nobody at
 //! home alone can hand custody to others, and the loss of home does not end it. protocol.md §12.
 
-use p256::ecdsa::{
-    Signature, SigningKey, VerifyingKey,
-    signature::hazmat::{PrehashSigner, PrehashVerifier},
-};
+use p256::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
 
 use crate::protocol::{
     charter::{Charter, CharterError, CharterMachine, Country, QuorumRule},
@@ -16,6 +13,7 @@ use crate::protocol::{
     ids::{CharterId, OfficialName},
     label::Label,
     quorum::MAX_OFFICIALS,
+    signer::{DigestSigner, SignError},
     wire::{Document, Reader, Wire, WireError, Writer},
 };
 
@@ -195,12 +193,12 @@ impl SignedCharter {
         signed_hash(&self.charter.hash(), signer)
     }
 
-    /// Signs with a key in memory.
+    /// Signs with a key, wherever it lies.
     ///
     /// # Errors
-    /// [`ChainError::Signer`].
-    pub fn sign(&mut self, signer: Signer, key: &SigningKey) -> Result<(), ChainError> {
-        let signature = key.sign_prehash(self.digest(&signer).as_bytes()).map_err(|_| ChainError::Signer)?;
+    /// [`SignError`] where the key does not sign.
+    pub fn sign(&mut self, signer: Signer, key: &dyn DigestSigner) -> Result<(), SignError> {
+        let signature = key.sign_digest(&self.digest(&signer))?;
         self.add(signer, signature);
         Ok(())
     }

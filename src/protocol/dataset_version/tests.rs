@@ -6,6 +6,8 @@ use p256::{
     elliptic_curve::{PrimeField, ops::Reduce, point::AffineCoordinates},
 };
 
+use p256::ecdsa::SigningKey;
+
 use super::*;
 use crate::protocol::{
     group::Point,

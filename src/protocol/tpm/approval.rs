@@ -5,14 +5,13 @@
 //! [`ApprovalDigest`], which only [`ApprovalRequest`] makes, is ever signed. The nonce comes from the embassy's offer; the
 //! command's hash and the policyRef are computed by the official's own machine from the charter.
 
-use p256::ecdsa::{
-    Signature, SigningKey, VerifyingKey,
-    signature::hazmat::{PrehashSigner, PrehashVerifier},
-};
+use p256::ecdsa::Signature;
 
 use crate::protocol::{
     group::Point,
+    hash::Hash,
     quorum::Position,
+    signer::{DigestSigner, SignError, signed_by},
     tpm::{cc, name::Name, policy::PolicyRef, sha256, tpm2b},
     wire::{Reader, Wire, WireError, Writer},
 };
@@ -51,12 +50,6 @@ pub enum ApprovalError {
     #[error("the signature of {position} does not verify for this session, command, expiry and purpose")]
     Signature {
         /// Who gave it.
-        position: Position,
-    },
-    /// The key does not sign.
-    #[error("the key of {position} gave no signature")]
-    Signer {
-        /// Whose key.
         position: Position,
     },
 }
@@ -195,17 +188,16 @@ impl ApprovalRequest {
         ]))
     }
 
-    /// Signs with a key in memory.
+    /// Signs with an official's key, wherever it lies.
     ///
     /// # Errors
-    /// [`ApprovalError::Signer`] where the key gives no signature.
-    pub fn sign(&self, position: Position, expiry: Expiry, key: &SigningKey) -> Result<TpmApproval, ApprovalError> {
-        let signature: Signature =
-            key.sign_prehash(self.digest(expiry).as_bytes()).map_err(|_| ApprovalError::Signer { position })?;
+    /// [`SignError`] where the key gives no signature.
+    pub fn sign(&self, position: Position, expiry: Expiry, key: &dyn DigestSigner) -> Result<TpmApproval, SignError> {
+        let signature = key.sign_digest(&Hash(self.digest(expiry).0))?;
         Ok(self.signed(position, expiry, signature))
     }
 
-    /// Takes a signature that a token made over [`ApprovalRequest::digest`].
+    /// Takes a signature that was made over [`ApprovalRequest::digest`].
     pub fn signed(&self, position: Position, expiry: Expiry, signature: Signature) -> TpmApproval {
         TpmApproval { position, command: self.command, expiry_seconds: expiry.seconds(), signature }
     }
@@ -269,9 +261,8 @@ impl TpmApproval {
             return Err(ApprovalError::OtherCommand { position });
         }
         let expiry = Expiry::new(self.expiry_seconds, expiry_maximum)?;
-        VerifyingKey::from_affine(*key.affine())
-            .and_then(|key| key.verify_prehash(request.digest(expiry).as_bytes(), &self.signature))
-            .map_err(|_| ApprovalError::Signature { position })
+        let digest = Hash(request.digest(expiry).0);
+        if signed_by(key, &digest, &self.signature) { Ok(()) } else { Err(ApprovalError::Signature { position }) }
     }
 }
 
