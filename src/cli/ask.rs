@@ -2,8 +2,8 @@
 //! environment, which other processes can read.
 
 use std::{
-    fs::File,
-    io::{Error, ErrorKind, Read},
+    fs::{File, OpenOptions},
+    io::{BufRead, BufReader, Error, ErrorKind, Read, Write},
 };
 
 use chancery::protocol::secret::SecretVec;
@@ -32,6 +32,15 @@ pub(super) fn new(what: &str, fd: Option<u32>, option: &'static str) -> Result<S
         return Err(Failure::Differ { what: what.to_owned() });
     }
     Ok(first)
+}
+
+/// Asks at the terminal for a line that is no secret. What is asked stands on the terminal, wherever output goes.
+pub(super) fn line(question: &str) -> Result<String, Error> {
+    let mut terminal = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+    write!(terminal, "{question}")?;
+    let mut answer = String::new();
+    BufReader::new(terminal.take(MAX_BYTES as u64)).read_line(&mut answer)?;
+    Ok(answer.trim().to_owned())
 }
 
 /// The first line that a descriptor gives; the line's end is not part of it.

@@ -10,9 +10,12 @@ mod failure;
 mod home;
 mod input;
 mod inspect;
+mod memory;
+mod network;
 mod official;
 mod output;
 mod pem;
+mod public_key;
 mod signer;
 mod text;
 

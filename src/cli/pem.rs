@@ -1,6 +1,21 @@
 //! PEM (RFC 7468): text around the DER of certificates, lists, requests and keys. Bare DER is read too.
 
+use std::path::Path;
+
 use base64::{Engine, engine::general_purpose::STANDARD};
+
+use crate::cli::{
+    failure::Failure,
+    input::{self, Expected},
+};
+
+/// Reads a file and takes its DER.
+pub(super) fn read(path: &Path, what: &'static str, bound: usize, missing: &'static str) -> Result<Vec<u8>, Failure> {
+    // PEM is a third longer, and may have words around it.
+    let bytes = input::read(path, &Expected { what, bound: bound.saturating_mul(2), missing })?;
+    let unreadable = || Failure::Refused(format!("{} is not {what}", input::name(path)), "Ask its sender for it again");
+    decode(&bytes).map(|(_, der)| der).ok_or_else(unreadable)
+}
 
 /// Takes the first block of a PEM file, with its label; bare DER has none. `None` where a block does not read.
 pub(super) fn decode(bytes: &[u8]) -> Option<(Option<String>, Vec<u8>)> {

@@ -409,5 +409,24 @@ impl SeenVersion {
     }
 }
 
+impl Wire for SeenVersion {
+    fn write(&self, out: &mut Writer) {
+        out.value(&self.charter).value(&self.dataset).value(&self.version).value(&self.recipient);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            charter: input.value()?,
+            dataset: input.value()?,
+            version: input.value()?,
+            recipient: input.value()?,
+        })
+    }
+}
+
+impl Document for SeenVersion {
+    const LABEL: Label = Label::DATASET_SEEN;
+    const MAX_BYTES: usize = 2048;
+}
+
 #[cfg(test)]
 mod tests;

@@ -79,6 +79,8 @@ labels! {
     DATASET_VERSION = "chancery/v1/dataset/version";
     /// The data owner's signature over a dataset version.
     DATASET_SIGNATURE = "chancery/v1/dataset/signature";
+    /// The highest version of a dataset that somebody has seen.
+    DATASET_SEEN = "chancery/v1/dataset/seen";
     /// policyRef of the quorum ladder.
     POLICY_REF = "chancery/v1/tpm/policy-ref";
     /// The constitution of one embassy network.
@@ -87,6 +89,10 @@ labels! {
     SIGNED_CHARTER = "chancery/v1/charter/signed";
     /// A signature on a charter, in one capacity.
     CHARTER_SIGNATURE = "chancery/v1/charter/signature";
+    /// One embassy's TPM keys, handed to home for the completed charter.
+    CHARTER_MACHINE = "chancery/v1/charter/machine";
+    /// The last charter that a reader has seen.
+    CHARTER_SEEN = "chancery/v1/charter/seen";
     /// A ceremony's offer.
     OFFER = "chancery/v1/offer";
     /// An offer with the embassy's signature.

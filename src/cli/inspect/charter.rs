@@ -1,7 +1,7 @@
 //! Sheets of charters, with every key in full: what all other documents are compared with (protocol.md §12).
 
 use chancery::protocol::{
-    charter::{Charter, CharterCustody, QuorumRule, SignedCharter, Signer},
+    charter::{Charter, CharterCustody, CharterMachine, CharterSeen, QuorumRule, SignedCharter, Signer},
     ids::OfficialName,
     quorum_key::QuorumKey,
 };
@@ -54,6 +54,27 @@ impl Inspect for SignedCharter {
             ),
             Err(error) => sheet.unchecked("everything else").wrong(error.to_string()),
         }
+    }
+}
+
+impl Inspect for CharterMachine {
+    const KIND: &'static str = "one embassy's TPM keys, for the completed charter";
+
+    fn sheet(&self) -> Sheet {
+        machine(Sheet::new(), self).unchecked(
+            "whether a TPM holds them: the officials who provisioned it know, and sign the charter that names them",
+        )
+    }
+}
+
+impl Inspect for CharterSeen {
+    const KIND: &'static str = "what a reader remembers of the last charter it saw";
+
+    fn sheet(&self) -> Sheet {
+        Sheet::new()
+            .fact("version", self.version)
+            .fact("hash", self.hash)
+            .unchecked("anything: it is this machine's own memory. Keep it, or an older charter would not be noticed")
     }
 }
 
@@ -112,15 +133,17 @@ fn custody(sheet: Sheet, custody: &CharterCustody) -> Sheet {
     let sheet = sheet.fact("generation", custody.generation);
     let sheet = quorum(sheet, "unseal", &custody.unseal, &custody.unseal_certificate);
     let sheet = quorum(sheet, "recovery", &custody.recovery, &custody.recovery_certificate);
-    custody.machines.iter().fold(sheet, |sheet, machine| {
-        let name = &machine.embassy;
-        sheet
-            .fact(format!("embassy {name}: storage root key"), point(&machine.storage_root))
-            .fact(format!("embassy {name}: attestation key"), point(&machine.attestation_key))
-            .fact(format!("embassy {name}: custody key T"), point(&machine.custody_key))
-            .fact(format!("embassy {name}: identity key"), point(&machine.identity_key))
-            .fact(format!("embassy {name}: generation counter"), machine.counter_first)
-    })
+    custody.machines.iter().fold(sheet, machine)
+}
+
+fn machine(sheet: Sheet, machine: &CharterMachine) -> Sheet {
+    let name = &machine.embassy;
+    sheet
+        .fact(format!("embassy {name}: storage root key"), point(&machine.storage_root))
+        .fact(format!("embassy {name}: attestation key"), point(&machine.attestation_key))
+        .fact(format!("embassy {name}: custody key T"), point(&machine.custody_key))
+        .fact(format!("embassy {name}: identity key"), point(&machine.identity_key))
+        .fact(format!("embassy {name}: generation counter"), machine.counter_first)
 }
 
 fn rule(rule: &QuorumRule) -> String {

@@ -1,7 +1,7 @@
 //! Sheets of slots, their contexts, and a data owner's dataset version (protocol.md §6).
 
 use chancery::protocol::{
-    dataset_version::DatasetVersionRecord,
+    dataset_version::{DatasetVersionRecord, SeenVersion},
     slot::{DatasetDescription, Slot, SlotContext},
 };
 
@@ -19,6 +19,19 @@ impl Inspect for DatasetVersionRecord {
             .each(self.unverified_slots(), |(sealed_for, slot)| (format!("slot for {sealed_for}"), of_slot(slot)))
             .unchecked("the data owner's signature: it needs the owner's key from your charter. Encrypt nothing before")
             .unchecked("the slots' proofs: they need the embassies' and quorums' keys from your charter")
+    }
+}
+
+impl Inspect for SeenVersion {
+    const KIND: &'static str = "what a reader remembers of a dataset's highest version";
+
+    fn sheet(&self) -> Sheet {
+        Sheet::new()
+            .fact("charter", self.charter)
+            .fact("dataset", &self.dataset)
+            .fact("version", self.version)
+            .fact("recipient", of_text(&self.recipient.to_string()))
+            .unchecked("anything: it is this machine's own memory. Keep it, or a lower version would not be noticed")
     }
 }
 

@@ -21,7 +21,7 @@ use crate::protocol::{
 };
 
 pub use path::{Certified, EmbassyAuthority, HomeAuthority};
-pub use read::{MAX_CERTIFICATE_BYTES, bare_key, request_key};
+pub use read::{MAX_CERTIFICATE_BYTES, bare_key, certificate_key, request_key};
 pub use revocation::{MAX_LIST_BYTES, Revocations};
 
 /// The longest that an embassy's TLS certificate may be valid: it is made anew at each start, and not revoked.

@@ -3,7 +3,7 @@
 use crate::protocol::{
     certificate::{
         CertificateError, Identity, Revocations, Role, Rule, Serial, TrustDomain, UnixTime, Which,
-        read::{As, Issuer, Sheet, country_of, issued_by},
+        read::{As, Issuer, Sheet, certificate_key, country_of, issued_by},
         revocation::check_time,
     },
     charter::Country,
@@ -42,6 +42,16 @@ impl HomeAuthority {
             not_before: sheet.not_before,
             not_after: sheet.not_after,
         })
+    }
+
+    /// Takes the certificate that the reader was given by home itself: country and key are learnt from it, and everything
+    /// else is judged by them.
+    ///
+    /// # Errors
+    /// [`CertificateError`] with the rule.
+    pub fn known(root: &[u8]) -> Result<Self, CertificateError> {
+        let country = country_of(root).map_err(|rule| rule.of(Which::Home))?;
+        Self::read(root, country, &certificate_key(root)?)
     }
 
     /// Takes the certificate of one's own home authority, whose private key one has: its country is one's own.

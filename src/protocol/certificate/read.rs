@@ -362,6 +362,21 @@ pub fn bare_key(bytes: &[u8]) -> Result<Point, CertificateError> {
     read().map_err(|rule: Rule| rule.of(Which::Request))
 }
 
+/// The key in a certificate, whoever issued it: as much as a bare public key says, and no more.
+///
+/// # Errors
+/// [`CertificateError`] for anything but a certificate of a P-256 key.
+pub fn certificate_key(bytes: &[u8]) -> Result<Point, CertificateError> {
+    let read = || {
+        bounded(bytes, MAX_CERTIFICATE_BYTES)?;
+        match X509Certificate::from_der(bytes) {
+            Ok(([], certificate)) => point(certificate.public_key()),
+            _ => Err(Rule::Malformed),
+        }
+    };
+    read().map_err(|rule: Rule| rule.of(Which::Leaf))
+}
+
 fn point(info: &SubjectPublicKeyInfo<'_>) -> Result<Point, Rule> {
     let curve = info.algorithm.parameters.as_ref().and_then(|parameters| parameters.as_oid().ok());
     if info.algorithm.algorithm.to_id_string() != EC_PUBLIC_KEY

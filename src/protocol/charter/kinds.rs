@@ -6,11 +6,12 @@ use crate::protocol::{
     hash::Hash,
     hybrid::HybridPublicKey,
     ids::{DatasetName, EmbassyName, Generation, OfficialName, OwnerName, WitnessName},
+    label::Label,
     quorum::{MAX_OFFICIALS, Threshold},
     quorum_key::QuorumKey,
     slot::MAX_EMBASSIES,
     tpm::{custody::CustodyHandles, pcr::PcrSelection},
-    wire::{Reader, Wire, WireError, Writer},
+    wire::{Document, Reader, Wire, WireError, Writer},
 };
 
 /// A country, by its ISO 3166-1 alpha-2 code.
@@ -262,6 +263,11 @@ impl Wire for CharterMachine {
             identity_key: input.value()?,
         })
     }
+}
+
+impl Document for CharterMachine {
+    const LABEL: Label = Label::CHARTER_MACHINE;
+    const MAX_BYTES: usize = 512;
 }
 
 /// What key generation and provisioning made.

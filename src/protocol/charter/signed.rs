@@ -188,6 +188,11 @@ impl SignedCharter {
         Self { charter, signatures: Vec::new() }
     }
 
+    /// Whether nobody has signed yet.
+    pub const fn is_unsigned(&self) -> bool {
+        self.signatures.is_empty()
+    }
+
     /// What a signer signs: SHA-256 over label, charter's hash and capacity.
     pub fn digest(&self, signer: &Signer) -> Hash {
         signed_hash(&self.charter.hash(), signer)
@@ -447,6 +452,11 @@ impl CharterSeen {
             _ => Ok(new),
         }
     }
+}
+
+impl Document for CharterSeen {
+    const LABEL: Label = Label::CHARTER_SEEN;
+    const MAX_BYTES: usize = 128;
 }
 
 impl Wire for CharterSeen {

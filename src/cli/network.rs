@@ -1,0 +1,171 @@
+//! The network that a command works for: home's certificate, and the chain of charters that hangs on it.
+//!
+//! Trusts the certificate file, which the person at the keyboard was given by home itself, and this machine's memory.
+//! Charters come from anywhere: only the chain from the founding one, signed as protocol.md §12 has it, is taken.
+
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+};
+
+use chancery::protocol::{
+    certificate::{HomeAuthority, MAX_CERTIFICATE_BYTES},
+    charter::{ChainError, SignedCharter, VerifiedCharter},
+    wire::Document,
+};
+use clap::Args;
+
+use crate::cli::{
+    failure::Failure,
+    input::{self, Expected},
+    memory::{Memory, State},
+    pem,
+};
+
+/// How the files of a chain's directory end.
+const ENDING: &str = "charter";
+/// More versions than a network makes in a lifetime, and few enough to read at once.
+const CHARTERS_MAX: usize = 4096;
+
+/// Which network, for whoever is not home.
+#[derive(Args)]
+pub(super) struct Network {
+    /// The home authority's certificate (home.crt), as home itself gave it to you
+    #[arg(long = "home", value_name = "FILE")]
+    home: PathBuf,
+    #[command(flatten)]
+    charters: Charters,
+}
+
+/// The charters that a command goes by.
+#[derive(Args)]
+pub(super) struct Charters {
+    /// The directory with the network's signed charters (*.charter)
+    #[arg(long, value_name = "DIRECTORY")]
+    charters: PathBuf,
+    #[command(flatten)]
+    state: State,
+}
+
+/// A network whose charter is in force, with this machine's memory of it.
+pub(super) struct InForce {
+    pub(super) home: HomeAuthority,
+    pub(super) charter: VerifiedCharter,
+    pub(super) memory: Memory,
+}
+
+impl Network {
+    /// Verifies the chain and remembers its end.
+    pub(super) fn open(&self) -> Result<InForce, Failure> {
+        self.charters.open(home(&self.home)?)
+    }
+}
+
+impl Charters {
+    /// Verifies the chain under a home authority and remembers its end.
+    pub(super) fn open(&self, home: HomeAuthority) -> Result<InForce, Failure> {
+        let charter = chain(&home, &self.charters)?.pop().ok_or_else(|| nothing(&self.charters))?;
+        let memory = self.state.open(charter.id())?;
+        memory.take_charter(&charter)?;
+        Ok(InForce { home, charter, memory })
+    }
+}
+
+/// Reads home's certificate, from which country and key are learnt.
+pub(super) fn home(path: &Path) -> Result<HomeAuthority, Failure> {
+    let what = "a home authority's certificate";
+    let der = pem::read(path, what, MAX_CERTIFICATE_BYTES, "Ask home for its certificate, home.crt")?;
+    HomeAuthority::known(&der).map_err(|error| Failure::Certificate {
+        name: input::name(path),
+        error,
+        advice: "Ask home for its certificate, and compare the key hash by voice",
+    })
+}
+
+/// Reads a charter that is signed, or to be signed; nothing of it is checked but that it contradicts itself nowhere.
+pub(super) fn read(path: &Path) -> Result<SignedCharter, Failure> {
+    let expected =
+        Expected { what: "a signed charter", bound: SignedCharter::MAX_BYTES, missing: "Ask home for the charter" };
+    let bytes = input::read(path, &expected)?;
+    SignedCharter::decode(&bytes).map_err(|error| Failure::Document {
+        name: input::name(path),
+        kind: "a charter, with signatures",
+        error,
+    })
+}
+
+/// Verifies the charters of a directory; gives them all, the founding one first. None where there is no directory.
+pub(super) fn chain(home: &HomeAuthority, folder: &Path) -> Result<Vec<VerifiedCharter>, Failure> {
+    let mut charters: Vec<(PathBuf, SignedCharter)> = Vec::new();
+    for path in files(folder)? {
+        let charter = read(&path)?;
+        charters.push((path, charter));
+    }
+    charters.sort_by_key(|(_, charter)| charter.unverified().parts().version);
+    let mut chain: Vec<VerifiedCharter> = Vec::new();
+    for (path, charter) in charters {
+        let next = follow(home, chain.last(), charter);
+        chain.push(next.map_err(|error| refused(&path, &error))?);
+    }
+    Ok(chain)
+}
+
+/// Takes the next charter of a chain, or the founding one.
+pub(super) fn follow(
+    home: &HomeAuthority,
+    last: Option<&VerifiedCharter>,
+    next: SignedCharter,
+) -> Result<VerifiedCharter, ChainError> {
+    match last {
+        None => next.found(home.country(), home.key()),
+        Some(last) => next.succeed(last),
+    }
+}
+
+/// A charter that is not in force.
+pub(super) fn refused(path: &Path, error: &ChainError) -> Failure {
+    let advice = match error {
+        ChainError::Country { .. } | ChainError::Home => {
+            "It is another network's, or a forgery. Compare home's key hash by voice; nothing of it is used"
+        }
+        ChainError::Gap { .. } => "Put every version into the directory, each once; home has them",
+        ChainError::TooFew { .. } => "Have the others sign it; `chancery home charter join` joins their copies",
+        _ => "Ask home for the charter again; nothing of it is used",
+    };
+    Failure::Refused(format!("{} is refused: {error}", input::name(path)), advice)
+}
+
+/// A directory without charters.
+pub(super) fn nothing(folder: &Path) -> Failure {
+    let what = format!("there is no charter in {}", input::name(folder));
+    Failure::Refused(what, "Give the directory with the network's signed charters (*.charter); home has them")
+}
+
+/// What a charter's file is called in a chain's directory.
+pub(super) fn file_name(version: u32) -> String {
+    format!("{version:04}.{ENDING}")
+}
+
+fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |source| Failure::Read {
+        name: input::name(folder),
+        source,
+        advice: "Give the directory with the network's signed charters",
+    };
+    let entries = match std::fs::read_dir(folder) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(failed)?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(failed)?.path();
+        if path.extension().is_some_and(|ending| ending == ENDING) {
+            found.push(path);
+        }
+        if found.len() > CHARTERS_MAX {
+            let what = format!("{} has more than {CHARTERS_MAX} charters", input::name(folder));
+            return Err(Failure::Refused(what, "No network has that many: find out who put them there"));
+        }
+    }
+    Ok(found)
+}
