@@ -22,11 +22,12 @@ use chancery::{
         charter::{CharterMachine, SignedCharter, Signer},
         ids::QuorumKind,
         wire::Document,
+        words::Words,
     },
 };
 use cli::network::{
-    CHAIN, completed, draft, fine, founded, generate, hash_of, made, people, point, refused, run, secret, sign,
-    store_key, store_official, store_public,
+    CHAIN, PASSPHRASE, completed, draft, fine, founded, generate, hash_of, made, people, point, refused, run, run_with,
+    secret, sign, store_key, store_official, store_public,
 };
 
 fn charter(at: &Path, file: &str) -> SignedCharter {
@@ -158,6 +159,18 @@ fn a_founding_charter_is_homes_and_of_its_country() {
         refused(by("init.key", typed), &["not the beginning of this charter's hash", "Nothing was signed"]);
     }
     assert!(!at.join("x.charter").exists());
+    // Words are as good as digits, in whatever case.
+    let words = Words::of(&charter(at, "founding.charter").unverified().hash()).to_string();
+    let arguments =
+        "home charter sign founding.charter --home home/home.crt --key init.key --out x.charter --passphrase-fd 0";
+    let by_words = |words: &str| {
+        let arguments: Vec<&str> = arguments.split_whitespace().chain(["--confirm", words]).collect();
+        run_with(at, &arguments, format!("{PASSPHRASE}\n").as_bytes())
+    };
+    let four: Vec<&str> = words.split(' ').take(4).collect();
+    refused(by_words(&four.join(" ")), &["not the beginning"]);
+    refused(by_words(&words.replacen(' ', " zoo ", 1)), &["not the beginning"]);
+    assert!(fine(by_words(&words.to_uppercase())).contains(&words));
 
     // Another home authority, and another country.
     fine(sign(at, "founding.charter", "home", "signed.charter", ""));

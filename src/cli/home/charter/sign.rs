@@ -14,8 +14,10 @@ use chancery::{
     protocol::{
         charter::{Charter, Signer, VerifiedCharter},
         group::Point,
+        hash::Hash,
         ids::OfficialName,
         wire::Document,
+        words::Words,
     },
 };
 use clap::Args;
@@ -44,8 +46,8 @@ pub(super) struct Sign {
     /// Your certificate of a key generation, or your recovery data: for each new key of a quorum that you are in
     #[arg(long = "certificate", value_name = "FILE")]
     certificates: Vec<PathBuf>,
-    /// Confirm with the first 12 or more digits of the hash here, instead of at the terminal
-    #[arg(long, value_name = "DIGITS")]
+    /// Confirm here, instead of at the terminal: the hash's first 12 or more digits, or its first 5 or more words
+    #[arg(long, value_name = "TEXT")]
     confirm: Option<String>,
     /// The charter with your signature added, a new file
     #[arg(long, value_name = "FILE")]
@@ -89,9 +91,11 @@ pub(super) fn run(arguments: &Sign, out: &mut dyn Write) -> Result<(), Failure> 
     }
     writeln!(out)?;
     let hash = signed.unverified().hash();
-    writeln!(out, "You sign it as {capacity}. Its hash: {hash}")?;
+    writeln!(out, "You sign it as {capacity}.")?;
+    writeln!(out, "  hash   {hash}")?;
+    writeln!(out, "  words  {}", Words::of(&hash))?;
     out.flush()?;
-    confirmed(&hash.to_string(), confirm.as_deref())?;
+    confirmed(&hash, confirm.as_deref())?;
 
     let kind = if *capacity == Signer::Home { KeyKind::Home } else { KeyKind::Identity };
     let signer = place.open(kind)?;
@@ -209,21 +213,30 @@ fn check_custody(
     Ok(agreed)
 }
 
-/// Fewest digits that say which hash was compared: 48 bits, more than anyone hits by trying while people wait.
+/// Fewest digits that say which hash was compared: 48 bits. Nobody makes another charter with the same while people wait.
 const CONFIRM_DIGITS_MIN: usize = 12;
+/// Fewest words: 55 bits.
+const CONFIRM_WORDS_MIN: usize = 5;
 
-fn confirmed(hash: &str, given: Option<&str>) -> Result<(), Failure> {
+fn confirmed(hash: &Hash, given: Option<&str>) -> Result<(), Failure> {
     let typed = match given {
         Some(text) => text.to_owned(),
-        None => ask::line("To sign, type the first 12 digits of the hash: ").map_err(|source| {
-            Failure::Refused(
-                format!("nobody can be asked whether to sign: {source}"),
-                "Start the command in a terminal, or give --confirm with the first 12 digits of the hash",
-            )
-        })?,
+        None => {
+            ask::line("To sign, type the first 12 digits of the hash, or its first 5 words: ").map_err(|source| {
+                Failure::Refused(
+                    format!("nobody can be asked whether to sign: {source}"),
+                    "Start the command in a terminal, or give --confirm with the first 12 digits of the hash",
+                )
+            })?
+        }
     };
-    let typed: String = typed.chars().filter(|c| !c.is_whitespace()).collect::<String>().to_ascii_lowercase();
-    if typed.len() >= CONFIRM_DIGITS_MIN && hash.starts_with(&typed) {
+    let typed = typed.to_ascii_lowercase();
+    let said: Vec<&str> = typed.split_whitespace().collect();
+    let digits = said.concat();
+    let by_digits = digits.len() >= CONFIRM_DIGITS_MIN && hash.to_string().starts_with(&digits);
+    let words: Vec<&str> = Words::of(hash).iter().collect();
+    let by_words = said.len() >= CONFIRM_WORDS_MIN && words.starts_with(&said);
+    if by_digits || by_words {
         return Ok(());
     }
     Err(Failure::Refused(
