@@ -13,6 +13,7 @@ use chancery::protocol::{
     card::OfficialCard,
     certificate::{CertificateError, Certified, HomeAuthority, Role, UnixTime},
     charter::Country,
+    hash::Hash,
     wire::Document,
 };
 
@@ -89,14 +90,17 @@ fn an_official_gets_keys_a_card_a_certificate_and_is_revoked() {
     let said = fine(run(at, ANNA, "official init anna --dir anna --passphrase-fd 0", &[]));
     let card = OfficialCard::decode(&std::fs::read(at.join("anna/card.bin")).unwrap()).unwrap();
     assert!(
-        said.contains(&format!("card hash:     {}", card.hash())) && said.contains("Next: hand the card"),
+        said.contains(&format!("card hash:               {}", card.hash())) && said.contains("Next: hand card and"),
         "{said}"
     );
-    for file in ["identity.key", "hybrid.key", "dkg.key"] {
+    let pem = der(&at.join("anna/connection.pub"));
+    let connection = chancery::protocol::certificate::bare_key(&pem).unwrap();
+    assert!(said.contains(&format!("connection key hash:     {}", Hash::of_bytes(&connection.encode()))), "{said}");
+    for file in ["identity.key", "hybrid.key", "dkg.key", "connection.key"] {
         let mode = std::fs::metadata(at.join("anna").join(file)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{file}");
         let shown = fine(run(at, "-", &format!("inspect anna/{file}"), &[]));
-        assert!(shown.contains("a private key, encrypted under a passphrase") && shown.contains("anna"), "{shown}");
+        assert!(shown.contains("a private key at rest") && shown.contains("anna"), "{shown}");
     }
     let shown = fine(run(at, "-", "inspect anna/card.bin", &[]));
     assert!(shown.contains(&card.hash().to_string()), "{shown}");
@@ -229,24 +233,19 @@ fn home_on_a_token_signs_there() {
     assert!(absent.contains("no token has the label") && absent.contains("home-card"), "{absent}");
     fine(run(at, token.pin(), &issue, &environment));
     assert!(judge(at, "anna.crt", &at.join("home")).is_ok());
-    // An official's identity on the same token; the passphrase comes through a file's descriptor, the PIN through the pipe.
-    std::fs::write(at.join("passphrase"), format!("{ANNA}\n")).unwrap();
+    // An official on the same token: nothing but its PIN is asked.
     let place = place.replace("root", "boris");
-    let boris = format!("official init boris --dir boris --passphrase-fd 7 {place}");
-    let script = format!("exec \"$0\" {boris} 7<passphrase");
-    let mut child = Command::new("sh")
-        .args(["-c", &script, env!("CARGO_BIN_EXE_chancery")])
-        .current_dir(at)
-        .envs(environment)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(token.pin().as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success() && said.contains("the identity key, on the token"), "{said}");
+    let said = fine(run(at, token.pin(), &format!("official init boris --dir boris {place}"), &environment));
+    assert!(said.contains("the identity key, on the token"), "{said}");
     assert!(!at.join("boris/identity.key").exists() && at.join("boris/dkg.key").exists());
+    let shown = fine(run(at, "-", "inspect boris/dkg.key", &[]));
+    assert!(shown.contains("a key on a token"), "{shown}");
+    let issue_connection = issue.replace("anna/card.bin", "boris/connection.pub").replace("anna", "boris");
+    fine(run(at, token.pin(), &issue_connection.replace("boris.crt", "line.crt"), &environment));
+    assert_eq!(
+        *judge(at, "line.crt", &at.join("home")).unwrap().key(),
+        chancery::protocol::certificate::bare_key(&der(&at.join("boris/connection.pub"))).unwrap()
+    );
     let issue = issue.replace("anna", "boris");
     fine(run(at, token.pin(), &issue, &environment));
     let card = OfficialCard::decode(&std::fs::read(at.join("boris/card.bin")).unwrap()).unwrap();

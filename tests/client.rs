@@ -400,7 +400,8 @@ async fn whoever_is_not_the_embassy_is_refused_by_its_rule_before_anything_is_se
     assert!(is_late, "{error}");
 
     let serial = home.authority.issued(&right.authority).unwrap();
-    let revoked = Trust::new(home.authority.clone(), home.list(&[serial.clone()], HOUR), luxembourg(), None);
+    let revoked =
+        Trust::new(home.authority.clone(), home.list(std::slice::from_ref(&serial), HOUR), luxembourg(), None);
     assert_eq!(rule(distrusted(Setup::of(&right), &home, revoked).await), Rule::Revoked { serial });
 
     let stale = Trust::new(home.authority.clone(), home.list(&[], -60), luxembourg(), None);

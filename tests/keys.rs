@@ -5,14 +5,16 @@ use std::{os::unix::fs::PermissionsExt, path::Path, process::Command};
 
 use chancery::{
     keys::{
-        IdentitySigner, KeyError, MemorySigner,
+        IdentitySigner, KeyAgreement, KeyError, MemorySigner,
         disk::{self, Replace},
-        file::{Cost, KeyFile, KeyKind, PrivateKey, PublicKey},
-        token::{Token, TokenChoice, TokenError, TokenSigner},
+        file::{Cost, KeyFile, KeyKind, Lock, PrivateKey, PublicKey, ShareOf, Unlock},
+        token::{Token, TokenChoice, TokenError, TokenKeys, TokenSigner},
     },
     protocol::{
+        group::Point,
         hash::Hash,
-        ids::SubjectName,
+        ids::{CharterId, Generation, QuorumKind, SubjectName},
+        quorum::Position,
         secret::{SecretScalar, SecretVec},
         wire::Document,
     },
@@ -51,7 +53,8 @@ fn keeps_its_promise(signer: &dyn IdentitySigner) {
 
 #[test]
 fn a_key_file_gives_back_its_key_for_its_passphrase_only() {
-    for kind in [KeyKind::Identity, KeyKind::Hybrid, KeyKind::Dkg, KeyKind::Home, KeyKind::DataOwner] {
+    use KeyKind::{Connection, DataOwner, Dkg, Home, Hybrid, Identity};
+    for kind in [Identity, Hybrid, Dkg, Home, DataOwner, Connection] {
         let (key, file) = sealed(kind);
         let file = KeyFile::read_from(&file.encode()).unwrap();
         assert_eq!((file.kind(), file.name().as_str(), file.public()), (kind, "anna", &key.public()));
@@ -97,8 +100,8 @@ fn damage_is_told_from_a_wrong_passphrase_and_a_forged_header_does_not_open() {
         let forged = forge(at, value).unwrap();
         assert!(matches!(forged.open(&secret(PASSPHRASE)), Err(KeyError::Passphrase)), "byte {at}");
     }
-    // The cost stands after kind, name and point; too cheap and too dear are both refused before any work.
-    let cost = label + 1 + 4 + 4 + 33;
+    // The cost stands after kind, name, point and the kind of lock; too cheap and too dear are both refused before any work.
+    let cost = label + 1 + 4 + 4 + 33 + 1;
     assert!(matches!(forge(cost + 2, 0), Err(KeyError::Format(_))), "memory of 0 KiB");
     assert!(matches!(forge(cost, 0xff), Err(KeyError::Format(_))), "memory of 4 TiB");
     assert!(matches!(forge(cost + 7, 1), Err(KeyError::Format(_))), "one pass");
@@ -113,6 +116,46 @@ fn a_weak_passphrase_and_a_key_of_another_kind_are_not_sealed() {
     assert!(matches!(short, Err(KeyError::Short)));
     let other = KeyFile::seal(KeyKind::Hybrid, name(), &key, &secret(PASSPHRASE), cheap(), &mut OsRng);
     assert!(matches!(other, Err(KeyError::Kind { .. })));
+    // A share says whose and which it is; no file of that kind is without.
+    let bare = KeyFile::seal(KeyKind::Share, name(), &key, &secret(PASSPHRASE), cheap(), &mut OsRng);
+    assert!(matches!(bare, Err(KeyError::Kind { .. })));
+}
+
+fn share_of() -> ShareOf {
+    ShareOf {
+        charter: CharterId(Hash::of_bytes(b"charter")),
+        quorum: QuorumKind::Unseal,
+        generation: Generation::FIRST,
+        position: Position::new(5).unwrap(),
+    }
+}
+
+#[test]
+fn a_share_is_bound_to_its_network_quorum_generation_and_place() {
+    let share = SecretScalar::random(&mut OsRng);
+    let bytes = share.to_bytes();
+    let lock = Lock::Passphrase(&secret(PASSPHRASE), cheap());
+    let name = SubjectName::new("anna").unwrap();
+    let file = KeyFile::lock_share(share_of(), name, share, lock, &mut OsRng).unwrap();
+    let file = KeyFile::read_from(&file.encode()).unwrap();
+    assert_eq!((file.kind(), file.share_of(), file.needs_token()), (KeyKind::Share, Some(&share_of()), false));
+    let phrase = secret(PASSPHRASE);
+    assert_eq!(file.unlock_scalar(KeyKind::Share, Unlock::Passphrase(&phrase)).unwrap().to_bytes(), bytes);
+    let refused = file.unlock_scalar(KeyKind::Dkg, Unlock::Passphrase(&phrase)).unwrap_err().to_string();
+    assert!(refused.contains("a share") && refused.contains("a DKG static key is needed"), "{refused}");
+
+    // Kind, name (4 + 4), charter (32), quorum (1), generation (4), place (1): each is bound.
+    let bytes = file.encode();
+    let start = 1 + "chancery/v1/key-file".len() + 1 + 8;
+    for (at, what) in [(0, "charter"), (32, "quorum"), (36, "generation"), (37, "place")] {
+        let mut forged = bytes[..bytes.len() - 32].to_vec();
+        forged[start + at] ^= 3;
+        let sum = Hash::of_bytes(&forged);
+        forged.extend_from_slice(sum.as_bytes());
+        let forged = KeyFile::read_from(&forged).unwrap();
+        assert_ne!(forged.share_of(), Some(&share_of()), "{what}");
+        assert!(matches!(forged.open(&phrase), Err(KeyError::Passphrase)), "{what}");
+    }
 }
 
 #[test]
@@ -226,5 +269,77 @@ fn a_token_pulled_in_the_middle_is_said_and_plugging_it_in_helps() {
         drop(made);
         std::fs::rename(pocket.path().join("token"), &inside).unwrap();
         keeps_its_promise(&signer(module, pin, "identity").unwrap());
+    });
+}
+
+fn official(module: &Path, pin: &str, key: &str) -> Result<TokenKeys, TokenError> {
+    card(module)?.login(&secret(pin))?.official(key)
+}
+
+/// Pulls the token, does something, plugs it in again.
+fn without_the_token<T>(act: impl FnOnce() -> T) -> T {
+    // SoftHSM keeps a token as a directory of files: taking them away is pulling it.
+    let configuration = std::fs::read_to_string(std::env::var_os("SOFTHSM2_CONF").unwrap()).unwrap();
+    let folder = configuration.lines().find_map(|line| line.strip_prefix("directories.tokendir = ")).unwrap();
+    let inside = std::fs::read_dir(folder).unwrap().next().unwrap().unwrap().path();
+    let pocket = tempfile::tempdir_in(Path::new(folder).parent().unwrap()).unwrap();
+    std::fs::rename(&inside, pocket.path().join("token")).unwrap();
+    let done = act();
+    std::fs::rename(pocket.path().join("token"), &inside).unwrap();
+    done
+}
+
+#[test]
+fn a_share_is_unlocked_by_the_token_it_was_locked_for_and_by_no_other() {
+    on_a_token("a_share_is_unlocked_by_the_token_it_was_locked_for_and_by_no_other", |module, pin| {
+        let made = card(module).unwrap().login(&secret(pin)).unwrap().generate_official("anna").unwrap();
+        let other = card(module).unwrap().login(&secret(pin)).unwrap().generate_official("boris").unwrap();
+        keeps_its_promise(&made);
+        // The promise of an agreement: x of the product, whichever side computes it.
+        let ephemeral = SecretScalar::random(&mut OsRng);
+        let theirs = made.agree(&Point::mul_generator(ephemeral.expose())).unwrap();
+        assert_eq!(theirs, KeyAgreement::public(&made).mul(ephemeral.expose()).secret_x());
+
+        let share = SecretScalar::random(&mut OsRng);
+        let bytes = share.to_bytes();
+        let (name, lock) = (SubjectName::new("anna").unwrap(), Lock::Token(KeyAgreement::public(&made)));
+        let file = KeyFile::lock_share(share_of(), name.clone(), share, lock, &mut OsRng).unwrap();
+        let file = KeyFile::read_from(&file.encode()).unwrap();
+        assert!(file.needs_token());
+        drop(made);
+        let found = official(module, pin, "anna").unwrap();
+        let open = |token: &TokenKeys| file.unlock_scalar(KeyKind::Share, Unlock::Token(token));
+        assert_eq!(open(&found).unwrap().to_bytes(), bytes);
+        assert!(matches!(open(&other), Err(KeyError::OtherToken)));
+        assert!(matches!(file.open(&secret(PASSPHRASE)), Err(KeyError::Locked { by: "a key on a token" })));
+        let (_, by_passphrase) = sealed(KeyKind::Dkg);
+        assert!(matches!(by_passphrase.unlock(Unlock::Token(&found)), Err(KeyError::Locked { by: "a passphrase" })));
+        // Hybrid and DKG keys are locked the same way.
+        for kind in [KeyKind::Hybrid, KeyKind::Dkg, KeyKind::Connection] {
+            let key = PrivateKey::random(kind, &mut OsRng);
+            let lock = Lock::Token(KeyAgreement::public(&found));
+            let file = KeyFile::lock(kind, name.clone(), &key, lock, &mut OsRng).unwrap();
+            assert_eq!(file.unlock(Unlock::Token(&found)).unwrap().public(), key.public());
+        }
+        // Somebody with the checksum and another point in the file gets nothing out of it, and nothing is taken for it.
+        let mut forged = file.encode();
+        let end = forged.len() - 32;
+        forged[end - 1] ^= 1;
+        let sum = Hash::of_bytes(&forged[..end]);
+        forged[end..].copy_from_slice(sum.as_bytes());
+        assert!(matches!(KeyFile::read_from(&forged).unwrap().unlock(Unlock::Token(&found)), Err(KeyError::Damaged)));
+
+        let wrong = official(module, "000000", "anna").err();
+        // A session is open: modules may let anybody with the module in then. What must not be is another error.
+        assert!(matches!(wrong, None | Some(TokenError::WrongPin { .. })), "{wrong:?}");
+        let pulled = without_the_token(|| open(&found)).unwrap_err();
+        assert!(matches!(pulled, KeyError::Token(TokenError::Pulled)), "{pulled}");
+        drop((found, other));
+        let wrong = official(module, "000000", "anna").unwrap_err();
+        assert!(matches!(wrong, TokenError::WrongPin { .. }), "{wrong}");
+        assert_eq!(open(&official(module, pin, "anna").unwrap()).unwrap().to_bytes(), bytes);
+        // The key that unlocks does not sign: it is found under its label, and the token refuses.
+        let signs = signer(module, pin, "anna-unlock").unwrap().sign(&Hash::of_bytes(b"x"));
+        assert!(signs.is_err());
     });
 }

@@ -1,9 +1,9 @@
-//! The key file: one private key with its public half, encrypted under a passphrase.
+//! The key file: one private key or share with its public half, locked by a passphrase or by a key on a token.
 //!
-//! The passphrase is stretched with Argon2id (RFC 9106), whose cost stands in the file within bounds; the key is sealed
-//! with AES-256-GCM. Everything readable in the file is bound to it. A checksum tells damage from a wrong passphrase.
-//! Layout: label, kind, name, public key, memory in KiB (u32), passes (u32), lanes (u8), salt (16), sealed key (48),
-//! SHA-256 of all that.
+//! A passphrase is stretched with Argon2id (RFC 9106), whose cost stands in the file within bounds. A token's key agrees
+//! with an ephemeral one (ECDH on P-256, of which the token does its half), so that locking needs no token and unlocking
+//! needs that one. Either way the key is sealed with AES-256-GCM, and everything readable in the file is bound to it. A
+//! checksum tells damage from a wrong passphrase. protocol.md §13 has the layout.
 
 use aes_gcm::{AeadInPlace, Aes256Gcm, KeyInit, Nonce, Tag};
 use argon2::{Algorithm, Argon2, Block, Params, Version};
@@ -11,13 +11,14 @@ use rand_core::{CryptoRng, RngCore};
 use zeroize::Zeroize;
 
 use crate::{
-    keys::{KeyError, MemorySigner},
+    keys::{KeyAgreement, KeyError, MemorySigner},
     protocol::{
         group::Point,
         hash::{Hash, derive},
         hybrid::{HybridPublicKey, HybridSecretKey},
-        ids::SubjectName,
+        ids::{CharterId, Generation, QuorumKind, SubjectName},
         label::Label,
+        quorum::Position,
         secret::{Secret, SecretScalar, SecretVec},
         wire::{Document, Reader, Wire, WireError, Writer},
     },
@@ -47,15 +48,21 @@ pub enum KeyKind {
     Home,
     /// Signs dataset versions.
     DataOwner,
+    /// Proves who is on the line, in TLS. Never the identity key.
+    Connection,
+    /// A share of a quorum's key.
+    Share,
 }
 
 impl KeyKind {
-    const ALL: [(u8, Self, &'static str); 5] = [
+    const ALL: [(u8, Self, &'static str); 7] = [
         (1, Self::Identity, "an identity key"),
         (2, Self::Hybrid, "a hybrid key"),
         (3, Self::Dkg, "a DKG static key"),
         (4, Self::Home, "a home authority's key"),
         (5, Self::DataOwner, "a data owner's key"),
+        (6, Self::Connection, "a connection key"),
+        (7, Self::Share, "a share"),
     ];
 }
 
@@ -74,7 +81,7 @@ impl Wire for KeyKind {
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         let found = input.u8("key kind")?;
         let known = Self::ALL.iter().find(|(code, _, _)| *code == found);
-        known.map(|(_, kind, _)| *kind).ok_or(WireError::Invalid { field: "key kind", reason: "none of the five" })
+        known.map(|(_, kind, _)| *kind).ok_or(WireError::Invalid { field: "key kind", reason: "none of the seven" })
     }
 }
 
@@ -173,14 +180,99 @@ impl Cost {
     }
 }
 
+/// Which quorum's share a file holds, and whose place it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShareOf {
+    /// The network.
+    pub charter: CharterId,
+    /// Which of its quorums.
+    pub quorum: QuorumKind,
+    /// The generation of custody.
+    pub generation: Generation,
+    /// The place in that quorum.
+    pub position: Position,
+}
+
+impl std::fmt::Display for ShareOf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "the share of {} in the {} quorum, generation {}", self.position, self.quorum, self.generation)
+    }
+}
+
+impl Wire for ShareOf {
+    fn write(&self, out: &mut Writer) {
+        out.value(&self.charter).value(&self.quorum).value(&self.generation).value(&self.position);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self {
+            charter: input.value()?,
+            quorum: input.value()?,
+            generation: input.value()?,
+            position: input.value()?,
+        })
+    }
+}
+
+/// With what a new file is locked.
+#[derive(Clone, Copy, Debug)]
+pub enum Lock<'a> {
+    /// A passphrase, and what trying one is to cost.
+    Passphrase(&'a SecretVec, Cost),
+    /// The public half of a key that agrees, on a token.
+    Token(&'a Point),
+}
+
+/// What unlocks a file.
+#[derive(Clone, Copy)]
+pub enum Unlock<'a> {
+    /// The passphrase.
+    Passphrase(&'a SecretVec),
+    /// The key on the token.
+    Token(&'a dyn KeyAgreement),
+}
+
+/// How a file is locked, as it stands in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Locked {
+    Passphrase { cost: Cost, salt: [u8; SALT_BYTES] },
+    Token { key: Point, ephemeral: Point },
+}
+
+impl Wire for Locked {
+    fn write(&self, out: &mut Writer) {
+        match self {
+            Self::Passphrase { cost, salt } => {
+                out.u8(1).u32(cost.memory_kib).u32(cost.passes).u8(cost.lanes).raw(salt);
+            }
+            Self::Token { key, ephemeral } => {
+                out.u8(2).value(key).value(ephemeral);
+            }
+        }
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        match input.u8("lock")? {
+            1 => {
+                let (memory_kib, passes, lanes) = (input.u32("memory")?, input.u32("passes")?, input.u8("lanes")?);
+                let cost = Cost::new(memory_kib, passes, lanes).map_err(|_| WireError::Invalid {
+                    field: "cost",
+                    reason: "not within the bounds of Argon2id's cost",
+                })?;
+                Ok(Self::Passphrase { cost, salt: input.array("salt")? })
+            }
+            2 => Ok(Self::Token { key: input.value()?, ephemeral: input.value()? }),
+            _ => Err(WireError::Invalid { field: "lock", reason: "neither a passphrase (1) nor a token's key (2)" }),
+        }
+    }
+}
+
 /// A key file, not opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyFile {
     kind: KeyKind,
     name: SubjectName,
+    share_of: Option<ShareOf>,
     public: PublicKey,
-    cost: Cost,
-    salt: [u8; SALT_BYTES],
+    locked: Locked,
     sealed: [u8; SEALED_BYTES],
 }
 
@@ -188,8 +280,7 @@ impl KeyFile {
     /// Seals a key under a passphrase.
     ///
     /// # Errors
-    /// [`KeyError::Short`] for a passphrase under [`PASSPHRASE_MIN`] characters, [`KeyError::Kind`] where key and kind
-    /// do not go together, [`KeyError::Memory`].
+    /// As [`KeyFile::lock`].
     pub fn seal(
         kind: KeyKind,
         name: SubjectName,
@@ -198,41 +289,122 @@ impl KeyFile {
         cost: Cost,
         rng: &mut (impl RngCore + CryptoRng),
     ) -> Result<Self, KeyError> {
-        let found = if matches!(key, PrivateKey::Hybrid(_)) { KeyKind::Hybrid } else { KeyKind::Identity };
-        if (found == KeyKind::Hybrid) != (kind == KeyKind::Hybrid) {
+        Self::lock(kind, name, key, Lock::Passphrase(passphrase, cost), rng)
+    }
+
+    /// Locks a key away. Shares have [`KeyFile::lock_share`].
+    ///
+    /// # Errors
+    /// [`KeyError::Short`] for a passphrase under [`PASSPHRASE_MIN`] characters, [`KeyError::Kind`] where key and kind
+    /// do not go together, [`KeyError::Memory`].
+    pub fn lock(
+        kind: KeyKind,
+        name: SubjectName,
+        key: &PrivateKey,
+        lock: Lock<'_>,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Result<Self, KeyError> {
+        let found = match key {
+            PrivateKey::Hybrid(_) => KeyKind::Hybrid,
+            PrivateKey::Scalar(_) if kind == KeyKind::Hybrid || kind == KeyKind::Share => KeyKind::Identity,
+            PrivateKey::Scalar(_) => kind,
+        };
+        if found != kind {
             return Err(KeyError::Kind { found, expected: kind });
         }
-        let characters = std::str::from_utf8(passphrase.expose()).map_or(0, |text| text.chars().count());
-        if characters < PASSPHRASE_MIN {
-            return Err(KeyError::Short);
-        }
-        let mut salt = [0; SALT_BYTES];
-        rng.fill_bytes(&mut salt);
-        let mut file = Self { kind, name, public: key.public(), cost, salt, sealed: [0; SEALED_BYTES] };
+        Self::locked(kind, name, None, key, lock, rng)
+    }
+
+    /// Locks a share away; whose and which it is, is bound to it.
+    ///
+    /// # Errors
+    /// As [`KeyFile::lock`].
+    pub fn lock_share(
+        of: ShareOf,
+        name: SubjectName,
+        share: SecretScalar,
+        lock: Lock<'_>,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Result<Self, KeyError> {
+        Self::locked(KeyKind::Share, name, Some(of), &PrivateKey::Scalar(share), lock, rng)
+    }
+
+    fn locked(
+        kind: KeyKind,
+        name: SubjectName,
+        share_of: Option<ShareOf>,
+        key: &PrivateKey,
+        lock: Lock<'_>,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Result<Self, KeyError> {
+        let public = key.public();
+        let (locked, secret) = match lock {
+            Lock::Passphrase(passphrase, cost) => {
+                let characters = std::str::from_utf8(passphrase.expose()).map_or(0, |text| text.chars().count());
+                if characters < PASSPHRASE_MIN {
+                    return Err(KeyError::Short);
+                }
+                let mut salt = [0; SALT_BYTES];
+                rng.fill_bytes(&mut salt);
+                (Locked::Passphrase { cost, salt }, cost.stretch(passphrase, &salt)?)
+            }
+            Lock::Token(token) => {
+                // Ephemeral-static: whoever has the public half locks, only the token unlocks.
+                let ephemeral = SecretScalar::random(rng);
+                let locked = Locked::Token { key: *token, ephemeral: Point::mul_generator(ephemeral.expose()) };
+                let mut agreed = token.mul(ephemeral.expose());
+                let secret = agreed.secret_x();
+                agreed.zeroize();
+                (locked, secret)
+            }
+        };
+        let mut file = Self { kind, name, share_of, public, locked, sealed: [0; SEALED_BYTES] };
         let header = file.header();
-        let cipher = file.cipher(passphrase, &header)?;
         let mut bytes = key.bytes();
-        let tag = cipher
+        let tag = file
+            .cipher(&secret, &header)
             .encrypt_in_place_detached(&one_use_nonce(), &header, bytes.expose_mut())
-            .map_err(|_| KeyError::Memory { memory_kib: cost.memory_kib })?;
+            .map_err(|_| KeyError::Damaged)?;
         let (sealed, end) = file.sealed.split_at_mut(32);
         sealed.copy_from_slice(bytes.expose());
         end.copy_from_slice(&tag);
         Ok(file)
     }
 
+    /// Opens a file that a passphrase locks.
+    ///
+    /// # Errors
+    /// As [`KeyFile::unlock`].
+    pub fn open(&self, passphrase: &SecretVec) -> Result<PrivateKey, KeyError> {
+        self.unlock(Unlock::Passphrase(passphrase))
+    }
+
     /// Opens it.
     ///
     /// # Errors
-    /// [`KeyError::Passphrase`] and [`KeyError::Memory`].
-    pub fn open(&self, passphrase: &SecretVec) -> Result<PrivateKey, KeyError> {
+    /// [`KeyError::Passphrase`], [`KeyError::Memory`], [`KeyError::Locked`] where it takes the other means,
+    /// [`KeyError::OtherToken`], and what the token says.
+    pub fn unlock(&self, with: Unlock<'_>) -> Result<PrivateKey, KeyError> {
         let header = self.header();
-        let cipher = self.cipher(passphrase, &header)?;
+        let (secret, wrong) = match (self.locked, with) {
+            (Locked::Passphrase { cost, salt }, Unlock::Passphrase(passphrase)) => {
+                (cost.stretch(passphrase, &salt)?, KeyError::Passphrase)
+            }
+            (Locked::Token { key, ephemeral }, Unlock::Token(token)) => {
+                // Told before the token is asked: another card in the reader is the usual mistake.
+                if *token.public() != key {
+                    return Err(KeyError::OtherToken);
+                }
+                (token.agree(&ephemeral)?, KeyError::Damaged)
+            }
+            (Locked::Passphrase { .. }, Unlock::Token(_)) => return Err(KeyError::Locked { by: "a passphrase" }),
+            (Locked::Token { .. }, Unlock::Passphrase(_)) => return Err(KeyError::Locked { by: "a key on a token" }),
+        };
         let (sealed, tag) = self.sealed.split_at(32);
         let mut bytes = Secret::from_slice(sealed).ok_or(KeyError::Damaged)?;
-        cipher
+        self.cipher(&secret, &header)
             .decrypt_in_place_detached(&one_use_nonce(), &header, bytes.expose_mut(), Tag::from_slice(tag))
-            .map_err(|_| KeyError::Passphrase)?;
+            .map_err(|_| wrong)?;
         let key = PrivateKey::from_bytes(self.kind, bytes).ok_or(KeyError::Damaged)?;
         // Sealed together with its public half by whoever knew the passphrase; it still has to be that half.
         if key.public() == self.public { Ok(key) } else { Err(KeyError::Damaged) }
@@ -243,12 +415,28 @@ impl KeyFile {
     /// # Errors
     /// [`KeyError::Kind`] for another kind, and as [`KeyFile::open`].
     pub fn signer(&self, expected: KeyKind, passphrase: &SecretVec) -> Result<MemorySigner, KeyError> {
+        self.unlock_signer(expected, Unlock::Passphrase(passphrase))
+    }
+
+    /// Opens a key that signs, by either means.
+    ///
+    /// # Errors
+    /// [`KeyError::Kind`] for another kind, and as [`KeyFile::unlock`].
+    pub fn unlock_signer(&self, expected: KeyKind, with: Unlock<'_>) -> Result<MemorySigner, KeyError> {
+        self.unlock_scalar(expected, with).map(|secret| MemorySigner::new(&secret))
+    }
+
+    /// Opens an exponent: a DKG static key or a share.
+    ///
+    /// # Errors
+    /// [`KeyError::Kind`] for another kind, and as [`KeyFile::unlock`].
+    pub fn unlock_scalar(&self, expected: KeyKind, with: Unlock<'_>) -> Result<SecretScalar, KeyError> {
         let wrong = KeyError::Kind { found: self.kind, expected };
         if self.kind != expected {
             return Err(wrong);
         }
-        match self.open(passphrase)? {
-            PrivateKey::Scalar(secret) => Ok(MemorySigner::new(&secret)),
+        match self.unlock(with)? {
+            PrivateKey::Scalar(secret) => Ok(secret),
             PrivateKey::Hybrid(_) => Err(wrong),
         }
     }
@@ -282,12 +470,25 @@ impl KeyFile {
         &self.public
     }
 
-    fn cipher(&self, passphrase: &SecretVec, header: &[u8]) -> Result<Aes256Gcm, KeyError> {
-        let stretched = self.cost.stretch(passphrase, &self.salt)?;
-        let key = derive::<32>(stretched.expose(), Label::KEY_FILE_SEAL, |out| {
+    /// Which share it is. Not authentic until the file was opened.
+    pub const fn share_of(&self) -> Option<&ShareOf> {
+        self.share_of.as_ref()
+    }
+
+    /// Whether a key on a token opens it, instead of a passphrase.
+    pub const fn needs_token(&self) -> bool {
+        matches!(self.locked, Locked::Token { .. })
+    }
+
+    fn cipher(&self, secret: &Secret<32>, header: &[u8]) -> Aes256Gcm {
+        let label = match self.locked {
+            Locked::Passphrase { .. } => Label::KEY_FILE_SEAL,
+            Locked::Token { .. } => Label::KEY_FILE_WRAP,
+        };
+        let key = derive::<32>(secret.expose(), label, |out| {
             out.bytes(header);
         });
-        Ok(Aes256Gcm::new(key.expose().into()))
+        Aes256Gcm::new(key.expose().into())
     }
 
     /// All that is readable: bound to the key by derivation and as associated data.
@@ -300,15 +501,18 @@ impl KeyFile {
 
     fn write_header(&self, out: &mut Writer) {
         out.value(&self.kind).value(&self.name);
+        if let Some(of) = &self.share_of {
+            out.value(of);
+        }
         match &self.public {
             PublicKey::Point(point) => out.value(point),
             PublicKey::Hybrid(key) => out.value(key),
         };
-        out.u32(self.cost.memory_kib).u32(self.cost.passes).u8(self.cost.lanes).raw(&self.salt);
+        out.value(&self.locked);
     }
 }
 
-/// The salt is fresh for each file, so each AES key seals once and the nonce may stand still.
+/// Salt or ephemeral key is fresh for each file, so each AES key seals once and the nonce may stand still.
 fn one_use_nonce() -> Nonce<aes_gcm::aead::consts::U12> {
     Nonce::default()
 }
@@ -323,14 +527,13 @@ impl Wire for KeyFile {
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         let (kind, name) = (input.value()?, input.value()?);
+        let share_of = if kind == KeyKind::Share { Some(input.value()?) } else { None };
         let public = match kind {
             KeyKind::Hybrid => PublicKey::Hybrid(input.value()?),
             _ => PublicKey::Point(input.value()?),
         };
-        let (memory_kib, passes, lanes) = (input.u32("memory")?, input.u32("passes")?, input.u8("lanes")?);
-        let cost = Cost::new(memory_kib, passes, lanes)
-            .map_err(|_| WireError::Invalid { field: "cost", reason: "not within the bounds of Argon2id's cost" })?;
-        let file = Self { kind, name, public, cost, salt: input.array("salt")?, sealed: input.array("sealed key")? };
+        let locked = input.value()?;
+        let file = Self { kind, name, share_of, public, locked, sealed: input.array("sealed key")? };
         // Its value is checked by encoding again.
         let _: Hash = input.value()?;
         Ok(file)

@@ -61,6 +61,15 @@ pub struct Request {
     pub places: Vec<String>,
 }
 
+/// A public key in the form that others' tools exchange: DER of SubjectPublicKeyInfo (RFC 5480 §2).
+pub fn public_key_info(key: &Point) -> Vec<u8> {
+    const HEAD: [u8; 26] = [
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48,
+        0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+    ];
+    [HEAD.as_slice(), &key.encode_uncompressed()].concat()
+}
+
 /// A fresh serial number: 16 random bytes, positive and without leading zero.
 pub fn fresh_serial(rng: &mut (impl RngCore + CryptoRng)) -> [u8; 16] {
     let mut serial = [0; 16];

@@ -21,7 +21,7 @@ use crate::{
     protocol::{
         group::Point,
         hash::Hash,
-        secret::SecretScalar,
+        secret::{Secret, SecretScalar},
         signer::{DigestSigner, SignError},
         wire::WireError,
     },
@@ -112,6 +112,17 @@ pub enum KeyError {
         /// What is needed.
         expected: KeyKind,
     },
+    /// The file is locked by something else than what was tried.
+    #[error("this key file is locked by {by}; use that")]
+    Locked {
+        /// What opens it.
+        by: &'static str,
+    },
+    /// The file is locked by a key on another token.
+    #[error(
+        "this key file is locked by a key on another token. Take the token that it was made with; nothing was tried"
+    )]
+    OtherToken,
     /// The key gave no signature, or a wrong one.
     #[error("the key gave no signature that its public key verifies; do not use it, and tell home")]
     Signature,
@@ -161,6 +172,21 @@ impl<T: IdentitySigner> DigestSigner for T {
     fn sign_digest(&self, digest: &Hash) -> Result<Signature, SignError> {
         self.sign(digest).map_err(|error| SignError { reason: error.to_string() })
     }
+}
+
+/// Someone's P-256 key that agrees with another one (ECDH), and does nothing else: what unlocks files at rest.
+///
+/// **Promise**: what is given is the x coordinate of the product of this private key and that point, and the private key never
+/// leaves where it lies.
+pub trait KeyAgreement {
+    /// The public key.
+    fn public(&self) -> &Point;
+
+    /// The x coordinate of the common point.
+    ///
+    /// # Errors
+    /// [`KeyError`] where the key cannot be reached.
+    fn agree(&self, with: &Point) -> Result<Secret<32>, KeyError>;
 }
 
 /// A signing key in memory.

@@ -8,17 +8,25 @@ use std::path::{Path, PathBuf};
 use cryptoki::{
     context::{CInitializeArgs, CInitializeFlags, Pkcs11},
     error::{Error as Pkcs11Error, RvError},
-    mechanism::Mechanism,
+    mechanism::{
+        Mechanism,
+        elliptic_curve::{EcKdf, Ecdh1DeriveParams},
+    },
     object::{Attribute, AttributeType, KeyType, ObjectClass, ObjectHandle},
     session::{Session, UserType},
     slot::Slot,
     types::AuthPin,
 };
 use p256::ecdsa::Signature;
+use zeroize::Zeroize;
 
 use crate::{
-    keys::{IdentitySigner, KeyError, checked},
-    protocol::{group::Point, hash::Hash, secret::SecretVec},
+    keys::{IdentitySigner, KeyAgreement, KeyError, checked},
+    protocol::{
+        group::Point,
+        hash::Hash,
+        secret::{Secret, SecretVec},
+    },
 };
 
 /// The object identifier of P-256 in DER (SEC 2; RFC 5480 §2.1.1.1).
@@ -263,6 +271,46 @@ impl OpenToken {
     /// # Errors
     /// [`TokenError::NoKey`], [`TokenError::ManyKeys`], [`TokenError::NotP256`], [`TokenError::Pulled`].
     pub fn key(self, key: &str) -> Result<TokenSigner, TokenError> {
+        let (private, public) = self.find(key)?;
+        Ok(TokenSigner { session: self.session, private, public })
+    }
+
+    /// Finds an official's two keys: the one that signs, and the one that agrees and so unlocks files.
+    ///
+    /// # Errors
+    /// As [`OpenToken::key`].
+    pub fn official(self, key: &str) -> Result<TokenKeys, TokenError> {
+        let (private, public) = self.find(key)?;
+        let (agreeing, agreeing_public) = self.find(&unlocking(key))?;
+        let signer = TokenSigner { session: self.session, private, public };
+        Ok(TokenKeys { signer, agreeing, agreeing_public })
+    }
+
+    /// Makes a P-256 signing key on the token, never to be read from it.
+    ///
+    /// # Errors
+    /// [`TokenError::KeyExists`], [`TokenError::Refused`], [`TokenError::Pulled`].
+    pub fn generate(self, key: &str) -> Result<TokenSigner, TokenError> {
+        self.is_free(key)?;
+        let (private, public) = self.make(key, Use::Sign)?;
+        Ok(TokenSigner { session: self.session, private, public })
+    }
+
+    /// Makes an official's two keys on the token; the second has the first's label with `-unlock` behind it.
+    ///
+    /// # Errors
+    /// As [`OpenToken::generate`].
+    pub fn generate_official(self, key: &str) -> Result<TokenKeys, TokenError> {
+        // Both asked first, so that no half is made.
+        self.is_free(key)?;
+        self.is_free(&unlocking(key))?;
+        let (private, public) = self.make(key, Use::Sign)?;
+        let (agreeing, agreeing_public) = self.make(&unlocking(key), Use::Agree)?;
+        let signer = TokenSigner { session: self.session, private, public };
+        Ok(TokenKeys { signer, agreeing, agreeing_public })
+    }
+
+    fn find(&self, key: &str) -> Result<(ObjectHandle, Point), TokenError> {
         let (token, key) = (self.label.clone(), key.to_owned());
         let private = self.objects(ObjectClass::PRIVATE_KEY, Some(&key))?;
         let private = match private.as_slice() {
@@ -277,49 +325,56 @@ impl OpenToken {
             several => return Err(TokenError::ManyKeys { token, key, count: several.len() }),
         };
         let public = self.objects(ObjectClass::PUBLIC_KEY, Some(&key))?;
-        let public = match public.as_slice() {
-            [one] => self.point(*one, &key)?,
-            [] => return Err(TokenError::NotP256 { key }),
-            several => return Err(TokenError::ManyKeys { token, key, count: several.len() }),
-        };
-        Ok(TokenSigner { session: self.session, private, public })
+        match public.as_slice() {
+            [one] => Ok((private, self.point(*one, &key)?)),
+            [] => Err(TokenError::NotP256 { key }),
+            several => Err(TokenError::ManyKeys { token, key, count: several.len() }),
+        }
     }
 
-    /// Makes a P-256 signing key on the token, never to be read from it.
-    ///
-    /// # Errors
-    /// [`TokenError::KeyExists`], [`TokenError::Refused`], [`TokenError::Pulled`].
-    pub fn generate(self, key: &str) -> Result<TokenSigner, TokenError> {
-        if !self.objects(ObjectClass::PRIVATE_KEY, Some(key))?.is_empty()
-            || !self.objects(ObjectClass::PUBLIC_KEY, Some(key))?.is_empty()
+    fn is_free(&self, key: &str) -> Result<(), TokenError> {
+        if self.objects(ObjectClass::PRIVATE_KEY, Some(key))?.is_empty()
+            && self.objects(ObjectClass::PUBLIC_KEY, Some(key))?.is_empty()
         {
-            return Err(TokenError::KeyExists { token: self.label, key: key.to_owned() });
+            return Ok(());
         }
+        Err(TokenError::KeyExists { token: self.label.clone(), key: key.to_owned() })
+    }
+
+    fn make(&self, key: &str, usage: Use) -> Result<(ObjectHandle, Point), TokenError> {
         let label = key.as_bytes().to_vec();
-        let public = [
+        let mut public = vec![
             Attribute::Token(true),
             Attribute::Private(false),
             Attribute::KeyType(KeyType::EC),
             Attribute::EcParams(P256_OID.to_vec()),
-            Attribute::Verify(true),
             Attribute::Label(label.clone()),
             Attribute::Id(label.clone()),
         ];
-        let private = [
+        let mut private = vec![
             Attribute::Token(true),
             Attribute::Private(true),
             Attribute::Sensitive(true),
             Attribute::Extractable(false),
-            Attribute::Sign(true),
             Attribute::Label(label.clone()),
             Attribute::Id(label),
         ];
+        // One key, one use: what signs does not agree, and what agrees does not sign.
+        match usage {
+            Use::Sign => {
+                public.extend([Attribute::Verify(true), Attribute::Derive(false)]);
+                private.extend([Attribute::Sign(true), Attribute::Derive(false)]);
+            }
+            Use::Agree => {
+                public.extend([Attribute::Verify(false), Attribute::Derive(true)]);
+                private.extend([Attribute::Sign(false), Attribute::Derive(true)]);
+            }
+        }
         let (public, private) = self
             .session
             .generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private)
             .map_err(|error| translate("make a key", error))?;
-        let public = self.point(public, key)?;
-        Ok(TokenSigner { session: self.session, private, public })
+        Ok((private, self.point(public, key)?))
     }
 
     fn objects(&self, class: ObjectClass, label: Option<&str>) -> Result<Vec<ObjectHandle>, TokenError> {
@@ -380,6 +435,69 @@ impl IdentitySigner for TokenSigner {
         let bytes = bytes.map_err(|error| translate("sign", error))?;
         let signature = Signature::from_slice(&bytes).map_err(|_| KeyError::Signature)?;
         checked(&self.public, digest, signature)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Use {
+    Sign,
+    Agree,
+}
+
+/// The label of the key that unlocks files, beside the identity key of this label.
+fn unlocking(key: &str) -> String {
+    format!("{key}-unlock")
+}
+
+/// An official's two keys on a token, in one session: the identity key, and the key that unlocks the official's files.
+#[derive(Debug)]
+pub struct TokenKeys {
+    signer: TokenSigner,
+    agreeing: ObjectHandle,
+    agreeing_public: Point,
+}
+
+impl IdentitySigner for TokenKeys {
+    fn public(&self) -> &Point {
+        self.signer.public()
+    }
+    fn sign(&self, digest: &Hash) -> Result<Signature, KeyError> {
+        self.signer.sign(digest)
+    }
+}
+
+impl KeyAgreement for TokenKeys {
+    fn public(&self) -> &Point {
+        &self.agreeing_public
+    }
+    fn agree(&self, with: &Point) -> Result<Secret<32>, KeyError> {
+        // CKD_NULL gives x itself; the derivation is ours (protocol.md §13). The result is a session object, and goes with it.
+        let point = with.encode_uncompressed();
+        let mechanism = Mechanism::Ecdh1Derive(Ecdh1DeriveParams::new(EcKdf::null(), &point));
+        let template = [
+            Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::GENERIC_SECRET),
+            Attribute::Token(false),
+            Attribute::Sensitive(false),
+            Attribute::Extractable(true),
+            Attribute::ValueLen(32.into()),
+        ];
+        let session = &self.signer.session;
+        let agreed = session
+            .derive_key(&mechanism, self.agreeing, &template)
+            .map_err(|error| translate("agree on a key", error))?;
+        let found = session.get_attributes(agreed, &[AttributeType::Value]);
+        let destroyed = session.destroy_object(agreed);
+        let found = found.map_err(|error| translate("give what was agreed on", error))?;
+        destroyed.map_err(|error| translate("forget what was agreed on", error))?;
+        let mut secret = None;
+        for attribute in found {
+            if let Attribute::Value(mut bytes) = attribute {
+                secret = Secret::from_slice(&bytes);
+                bytes.zeroize();
+            }
+        }
+        secret.ok_or(KeyError::Damaged)
     }
 }
 

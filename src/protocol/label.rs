@@ -127,10 +127,12 @@ labels! {
     TPM_FOUNDATION = "chancery/v1/tpm/foundation";
     /// The TPM keys of one generation, sealed.
     TPM_KEYS = "chancery/v1/tpm/keys";
-    /// A private key at rest, encrypted under a passphrase.
+    /// A private key or share at rest, locked by a passphrase or by a key on a token.
     KEY_FILE = "chancery/v1/key-file";
     /// Derivation of a key file's encryption key from the stretched passphrase.
     KEY_FILE_SEAL = "chancery/v1/key-file/seal";
+    /// Derivation of a key file's encryption key from what a token's key agreed on.
+    KEY_FILE_WRAP = "chancery/v1/key-file/wrap";
     /// An official's public keys, handed to home for the charter.
     OFFICIAL_CARD = "chancery/v1/official-card";
     /// An official's signature over the card's name and keys.

@@ -11,18 +11,27 @@ use super::{
 };
 
 impl Inspect for KeyFile {
-    const KIND: &'static str = "a private key, encrypted under a passphrase";
+    const KIND: &'static str = "a private key at rest";
 
     fn sheet(&self) -> Sheet {
         let public = match self.public() {
             PublicKey::Point(key) => point(key),
             PublicKey::Hybrid(key) => hybrid(key),
         };
-        let sheet = Sheet::new()
-            .fact("of", self.name())
-            .fact("kind", self.kind())
+        let mut sheet = Sheet::new().fact("of", self.name()).fact("kind", self.kind());
+        if let Some(share) = self.share_of() {
+            sheet = sheet
+                .fact("of the network", share.charter)
+                .fact("quorum", share.quorum)
+                .fact("generation", share.generation)
+                .fact("place", share.position);
+        }
+        let (lock, takes) =
+            if self.needs_token() { ("a key on a token", "that token") } else { ("a passphrase", "the passphrase") };
+        let sheet = sheet
             .fact("public key", public)
-            .unchecked("that the private key inside belongs to this public key: that takes the passphrase");
+            .fact("locked by", lock)
+            .unchecked(format!("that the private key inside belongs to this public key: that takes {takes}"));
         match Self::read_from(&self.encode()) {
             Ok(_) => sheet.checked("it was not damaged since it was written"),
             Err(error) => sheet.wrong(error.to_string()),
