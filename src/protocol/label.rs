@@ -123,6 +123,8 @@ labels! {
     STOP = "chancery/v1/stop";
     /// An official's signature over a stop.
     STOP_SIGNATURE = "chancery/v1/stop/signature";
+    /// One entry of the roll.
+    ROLL_ENTRY = "chancery/v1/roll/entry";
     /// A TPM's own two keys.
     TPM_FOUNDATION = "chancery/v1/tpm/foundation";
     /// The TPM keys of one generation, sealed.

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod card;
+pub mod ceremony;
 pub mod certificate;
 pub mod charter;
 pub mod contribution;
@@ -28,6 +29,7 @@ pub mod partial;
 pub mod quorum;
 pub mod quorum_key;
 pub mod recipient;
+pub mod roll;
 pub mod secret;
 pub mod signer;
 pub mod slot;

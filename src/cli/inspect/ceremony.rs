@@ -6,6 +6,7 @@ use chancery::protocol::{
     notice::{Denial, Stop},
     offer::{Offer, SignedOffer},
     recipient::RecipientCard,
+    roll::Entry,
     statement::{SignedStatement, Statement},
 };
 
@@ -101,6 +102,17 @@ impl Inspect for Contribution {
             })
             .fact("partial decapsulations", "sealed to the ceremony key, as are the shares of w")
             .unchecked("the official's signature and approvals: they need the custody facts and the offer")
+    }
+}
+
+impl Inspect for Entry {
+    const KIND: &'static str = "an entry of the roll";
+
+    fn sheet(&self) -> Sheet {
+        Sheet::new()
+            .each(self.lines(), |line| line)
+            .fact("leaf hash", self.leaf_hash())
+            .unchecked("whether it stands in the roll: it needs the roll itself")
     }
 }
 

@@ -100,6 +100,7 @@ const ENTRIES: &[Entry] = &[
     Entry::of::<protocol::notice::Stop>(),
     Entry::of::<protocol::charter::CharterMachine>(),
     Entry::of::<protocol::charter::CharterSeen>(),
+    Entry::of::<protocol::roll::Entry>(),
     Entry::of::<protocol::offer::Offer>(),
     Entry::of::<protocol::offer::SignedOffer>(),
     Entry::of::<protocol::contribution::Contribution>(),

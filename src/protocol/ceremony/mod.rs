@@ -1,0 +1,5 @@
+//! Ceremonies: what a quorum does together, as state machines without IO.
+
+mod outcome;
+
+pub use outcome::Outcome;
