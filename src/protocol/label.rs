@@ -93,6 +93,8 @@ labels! {
     CHARTER_MACHINE = "chancery/v1/charter/machine";
     /// The last charter that a reader has seen.
     CHARTER_SEEN = "chancery/v1/charter/seen";
+    /// The digest of an access policy's text, which a charter names.
+    ACCESS_POLICY = "chancery/v1/access-policy";
     /// A ceremony's offer.
     OFFER = "chancery/v1/offer";
     /// An offer with the embassy's signature.
