@@ -4,4 +4,6 @@
 
 #[path = "service/gate.rs"]
 mod gate;
+#[path = "service/handshake.rs"]
+mod handshake;
 mod support;

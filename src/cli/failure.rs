@@ -10,6 +10,10 @@ use chancery::{
 /// Why a command refused. Names of files and text from them are already escaped.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
+    /// The service did not start, or ended in an error.
+    #[cfg(feature = "service")]
+    #[error("{0}")]
+    Serve(String),
     /// The input cannot be read.
     #[error("{name} cannot be read: {source}.\n{advice}")]
     Read { name: String, source: io::Error, advice: &'static str },

@@ -16,6 +16,8 @@ mod official;
 mod output;
 mod pem;
 mod public_key;
+#[cfg(feature = "service")]
+mod serve;
 mod signer;
 mod text;
 
@@ -74,6 +76,8 @@ enum Command {
     Inspect(inspect::Arguments),
     Home(home::Arguments),
     Official(official::Arguments),
+    #[cfg(feature = "service")]
+    Serve(serve::Arguments),
     Completions(completions::Arguments),
 }
 
@@ -84,6 +88,8 @@ impl Command {
             Self::Inspect(arguments) => inspect::run(arguments, out),
             Self::Home(arguments) => home::run(arguments, out),
             Self::Official(arguments) => official::run(arguments, out),
+            #[cfg(feature = "service")]
+            Self::Serve(arguments) => serve::run(arguments),
             Self::Completions(arguments) => completions::run(arguments, &mut Cli::command(), out),
         }
     }

@@ -84,14 +84,6 @@ impl DocumentBody {
     }
 }
 
-/// Several documents in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
-pub struct DocumentList {
-    /// Each with its bytes in base64.
-    pub documents: Vec<DocumentBody>,
-}
-
 /// `GET /v1/status`: who this embassy says it is, and how it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
@@ -144,4 +136,95 @@ pub struct Taken {
     pub id: String,
     /// `false` where the very same document had been taken before: nothing was done again.
     pub new: bool,
+}
+
+/// `GET /v1/charters`: the chain, as far as one answer goes. Ask again from one more than the last version until none comes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+pub struct CharterPage {
+    /// Signed charters by version, the founding one first.
+    pub documents: Vec<DocumentBody>,
+    /// The version in force.
+    pub in_force: u32,
+}
+
+/// `GET /v1/revocations`: home's list in force.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+pub struct RevocationList {
+    /// The list (DER), in base64.
+    pub document: String,
+    /// Its number.
+    pub number: u64,
+    /// When the next one is due, in seconds since 1970.
+    pub until: i64,
+}
+
+/// One version of a dataset, in a list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+pub struct DatasetLine {
+    /// The dataset.
+    pub dataset: String,
+    /// The version.
+    pub version: u32,
+    /// Its data owner.
+    pub owner: String,
+    /// The generation of custody it is sealed for.
+    pub generation: u32,
+    /// The age recipient that agents encrypt to.
+    pub recipient: String,
+    /// SHA-256 of the signed record.
+    pub record: String,
+}
+
+/// `GET /v1/datasets`: versions by dataset, as far as one answer goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+pub struct DatasetPage {
+    /// Each version of each dataset.
+    pub versions: Vec<DatasetLine>,
+    /// Where to go on (`?after=`); none at the end.
+    pub next: Option<String>,
+}
+
+/// One entry of the roll.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+pub struct RollEntry {
+    /// Its place, from 0.
+    pub sequence: u64,
+    /// Its leaf hash (RFC 6962 §2.1).
+    pub leaf: String,
+    /// The entry's own bytes, in base64.
+    pub document: String,
+    /// What it says, for people.
+    pub lines: Vec<Line>,
+}
+
+/// One line of a text for people: what, and what about it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+pub struct Line {
+    /// What is said.
+    pub label: String,
+    /// About it.
+    pub text: String,
+}
+
+impl Line {
+    /// Takes lines as `protocol` makes them.
+    pub fn of(lines: impl IntoIterator<Item = (String, String)>) -> Vec<Self> {
+        lines.into_iter().map(|(label, text)| Self { label, text }).collect()
+    }
+}
+
+/// `GET /v1/roll`: entries in order, as far as one answer goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "service", derive(utoipa::ToSchema))]
+pub struct RollPage {
+    /// How many entries there are.
+    pub size: u64,
+    /// From the one that was asked for.
+    pub entries: Vec<RollEntry>,
 }

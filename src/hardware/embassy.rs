@@ -15,6 +15,8 @@ use crate::{
     protocol::{
         facts::CustodyFacts,
         group::Point,
+        hash::Hash,
+        ids::CharterId,
         secret::Secret,
         tpm::{
             approval::CommandHash,
@@ -256,6 +258,17 @@ impl EmbassyTpm {
     pub fn register_content(&self) -> Result<Vec<u8>, TpmError> {
         let register = self.custody()?.register.public;
         self.call(move |tpm| tpm.nv_read(&register.reference(), "the platform register", register.size()))
+    }
+
+    /// The network that the charter pin names: what ties the charter on the disk to this TPM.
+    ///
+    /// # Errors
+    /// [`TpmError::ObjectChanged`] where the pin was not written.
+    pub fn charter_pin(&self) -> Result<CharterId, TpmError> {
+        let pin = self.custody()?.charter_pin.public;
+        let bytes = self.call(move |tpm| tpm.nv_read(&pin.reference(), "the charter pin", pin.size()))?;
+        let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| TpmError::Altered { during: "NV_Read" })?;
+        Ok(CharterId(Hash(bytes)))
     }
 
     /// T's public point, for sealing.

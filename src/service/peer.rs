@@ -16,7 +16,8 @@ use axum::{
 use crate::{
     protocol::{
         certificate::{CertificateError, Certified, Role, UnixTime},
-        ids::SubjectName,
+        ids::{AgentName, NameError, OfficialName, OwnerName, SubjectName, WitnessName},
+        roll::Who,
     },
     service::{
         App,
@@ -148,6 +149,23 @@ impl Peer {
         let needed = roles.iter().map(Role::to_string).collect::<Vec<_>>().join(" or ");
         let role = self.role();
         Err(Code::Role.because(format!("the role of your certificate is {role}; {needed} is needed here")))
+    }
+
+    /// As the roll names it.
+    ///
+    /// # Errors
+    /// [`Code::Role`] for roles that connect to nobody.
+    pub fn who(&self) -> Result<Who, Problem> {
+        let name = self.name().as_str();
+        let known = match self.role() {
+            Role::Official => OfficialName::new(name).map(Who::Official),
+            Role::Agent => AgentName::new(name).map(Who::Agent),
+            Role::DataOwner => OwnerName::new(name).map(Who::Owner),
+            Role::Witness => WitnessName::new(name).map(Who::Witness),
+            Role::Auditor => Ok(Who::Auditor(self.name().clone())),
+            Role::Home | Role::Embassy | Role::EmbassyAuthority => Err(NameError),
+        };
+        known.map_err(|_| Code::Role.because(format!("a {} asks nothing of an embassy", self.role())))
     }
 
     /// Asks for a hybrid exchange, without which no unwrapped key travels.

@@ -96,6 +96,7 @@ pub struct Leafing {
 #[derive(Clone, Debug)]
 pub struct Leaf {
     key: Arc<CertifiedKey>,
+    public: Point,
     made: UnixTime,
     until: UnixTime,
 }
@@ -143,7 +144,7 @@ impl Leaf {
         let secret = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(pkcs8.as_ref()));
         let secret = suite::sign::any_ecdsa_type(&secret).map_err(|_| TlsError::Key)?;
         let chain = vec![CertificateDer::from(leaf), CertificateDer::from(leafing.authority.clone())];
-        Ok(Self { key: Arc::new(CertifiedKey::new(chain, secret)), made: now, until })
+        Ok(Self { key: Arc::new(CertifiedKey::new(chain, secret)), public: request.key, made: now, until })
     }
 
     /// Has the TPM's identity key certify it.
@@ -175,9 +176,9 @@ impl Leaf {
         self.until.0.saturating_sub(now.0) < RENEWED_SECONDS_BEFORE || now.0 < self.made.0 - BACKDATED_SECONDS
     }
 
-    /// The SHA-256 of the key that visitors see (SubjectPublicKeyInfo's point): for the roll's boot entry.
-    pub fn certificate_hash(&self) -> Hash {
-        Hash::of_bytes(self.key.cert.first().map_or(&[][..], |leaf| leaf.as_ref()))
+    /// SHA-256 of the public key (a point, uncompressed), for the roll.
+    pub fn key_hash(&self) -> Hash {
+        Hash::of_bytes(&self.public.encode_uncompressed())
     }
 }
 

@@ -2,6 +2,8 @@
 //! simulated hardware, each with the directory that `chancery serve` starts from. One call makes it.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
+pub mod net;
+
 use std::{
     path::{Path, PathBuf},
     time::{Duration, SystemTime},
@@ -71,7 +73,15 @@ pub struct Key {
 
 impl Key {
     pub fn new() -> Self {
-        let secret = SecretScalar::random(&mut OsRng);
+        Self::from_secret(SecretScalar::random(&mut OsRng))
+    }
+
+    /// The same key once more.
+    pub fn of(other: &Self) -> Self {
+        Self::from_secret(SecretScalar::from_bytes(&other.secret.to_bytes()).unwrap())
+    }
+
+    fn from_secret(secret: SecretScalar) -> Self {
         let signing = SigningKey::from(*secret.expose());
         let signer = MemorySigner::new(&secret);
         Self { secret, signing, signer }

@@ -1,0 +1,412 @@
+//! From a directory and a TPM to a service that is ready, and the tasks that keep it so.
+//!
+//! The order is the argument: the charter's chain is checked and is not older than what was seen; the TPM that it names is
+//! opened, with the keys that it names, and its pin names that very network; only then is anything signed, written or
+//! served. What was read anew is durable before it is in force.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use rand_core::OsRng;
+use tokio::{net::TcpListener, sync::watch};
+
+use crate::{
+    hardware::{EmbassyTpm, MachineTpm, TpmAddress, TpmError},
+    protocol::{
+        charter::{Authority, ChainError, CharterError, CharterSeen, SignedCharter, VerifiedCharter},
+        hash::Hash,
+        ids::{CharterId, EmbassyName, NameError, SubjectName},
+        paragraph::Reason,
+        roll::{Act, Who},
+        statement::Resets,
+        wire::{Document, WireError},
+    },
+    service::{
+        App, Custody, Parts, accept,
+        directory::{self, Directory, DirectoryError, Settings},
+        tls::{Leaf, Leafing, Tls, TlsError},
+        trust::{Clock, InForce, Trust, TrustError},
+    },
+    store::{Key, Kind, Put, Store, StoreError},
+};
+
+/// Between two looks at the embassy's certificate.
+const LOOK: Duration = Duration::from_secs(30);
+
+/// Why the service does not start. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BootError {
+    /// A file in the directory.
+    #[error(transparent)]
+    Directory(#[from] DirectoryError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record in the store.
+    #[error("the store holds {what} that does not read: {source}. Put back the newest backup of it")]
+    Stored {
+        /// Which.
+        what: String,
+        /// Why.
+        source: WireError,
+    },
+    /// There is no charter.
+    #[error("there is no charter in {path}. Put the network's charters there", path = path.display())]
+    NoCharter {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A charter that is not in force.
+    #[error("charter version {version}: {source}")]
+    Chain {
+        /// Which.
+        version: u32,
+        /// Why.
+        source: ChainError,
+    },
+    /// The charter does not know this embassy, or has no keys for it.
+    #[error("{0}. Check `embassy` in chancery.toml, and that the newest charter is there")]
+    Charter(#[from] CharterError),
+    /// The embassy's name.
+    #[error("embassy: {0}")]
+    Name(#[from] NameError),
+    /// Home's certificate or list.
+    #[error("{0}. Get home's certificate and newest revocation list from home")]
+    Trust(#[from] TrustError),
+    /// The keys are not made yet.
+    #[error(
+        "{path} is not there: the embassy has no keys yet. They are made when it is founded (docs/service.md)",
+        path = path.display()
+    )]
+    NoKeys {
+        /// Where they would be.
+        path: PathBuf,
+    },
+    /// The TPM.
+    #[error("{0}")]
+    Tpm(#[from] TpmError),
+    /// The TPM serves another network.
+    #[error(
+        "the charters are of the network {charter}, and this TPM's charter pin names {pin}: these are the files of another \
+         network, or this is the machine of another one"
+    )]
+    OtherNetwork {
+        /// The charters'.
+        charter: CharterId,
+        /// The TPM's.
+        pin: CharterId,
+    },
+    /// TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The address.
+    #[error("cannot listen on {address}: {source}. Choose another address with --listen, or end what has it")]
+    Listen {
+        /// Which.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A task of ours ended in a fault.
+    #[error("a fault in chancery itself ended the start; report this")]
+    Fault,
+}
+
+/// A service that can begin to serve.
+pub struct Ready {
+    /// What routes see.
+    pub app: App,
+    tls: Arc<Tls>,
+    tpm: Arc<EmbassyTpm>,
+    leafing: Leafing,
+    clock: Clock,
+    directory: Directory,
+    bounds: accept::Bounds,
+}
+
+/// How long the start took, and what of it the TPM.
+#[derive(Clone, Copy, Debug, Default)]
+struct Taken {
+    tpm: Duration,
+}
+
+impl Taken {
+    fn tpm<T>(&mut self, call: impl FnOnce() -> T) -> T {
+        let began = Instant::now();
+        let value = call();
+        self.tpm += began.elapsed();
+        value
+    }
+}
+
+/// Reads the directory, opens the TPM, and makes the embassy's certificate.
+///
+/// # Errors
+/// [`BootError`]; nothing was changed then but that charters and lists which hold are remembered.
+pub async fn open(
+    directory: &Directory,
+    settings: &Settings,
+    store: Arc<dyn Store>,
+    clock: Clock,
+) -> Result<Ready, BootError> {
+    let began = Instant::now();
+    let embassy = EmbassyName::new(&settings.embassy)?;
+    let (charter, mut puts, mut acts) = charters(directory, store.as_ref()).await?;
+    let (trust, newer) = trust(directory, store.as_ref(), charter.clone()).await?;
+    if let Some(put) = newer {
+        acts.push(Act::RevocationsTaken { number: trust.revocations().number(), list: Hash::of_bytes(trust.list()) });
+        puts.push(put);
+    }
+
+    let custody = Custody::of(&charter, &embassy)?;
+    let facts = custody.facts.clone();
+    let keys = directory.keys()?.ok_or_else(|| BootError::NoKeys { path: directory.path(directory::KEYS) })?;
+    let leafing = Leafing {
+        embassy: SubjectName::new(embassy.as_str())?,
+        authority: directory.authority()?,
+        identity: facts.machine().identity_key,
+        places: settings.places.clone(),
+    };
+    let address = TpmAddress::new(&settings.tcti);
+    let (network, now) = (charter.id(), clock());
+    let opened = {
+        let (leafing, trust) = (leafing.clone(), trust.clone());
+        tokio::task::spawn_blocking(move || {
+            let mut taken = Taken::default();
+            let tpm = taken.tpm(|| EmbassyTpm::open_chartered(&address, &facts, &keys))?;
+            let pin = taken.tpm(|| tpm.charter_pin())?;
+            if pin != network {
+                return Err(BootError::OtherNetwork { charter: network, pin });
+            }
+            let leaf = taken.tpm(|| Leaf::issue_by_tpm(&leafing, &tpm, &trust, now, &mut OsRng))?;
+            let clock = taken.tpm(|| tpm.clock())?;
+            Ok((tpm, leaf, clock, taken))
+        })
+    };
+    let (tpm, leaf, counts, taken) = opened.await.map_err(|_| BootError::Fault)??;
+    let boot = Act::Boot {
+        charter: charter.hash(),
+        resets: Resets { reset_count: counts.reset_count, restart_count: counts.restart_count },
+        tls_key: leaf.key_hash(),
+    };
+    let tls = Arc::new(Tls::new(&trust, leaf)?);
+    let tpm = Arc::new(tpm);
+    let machine: Arc<dyn MachineTpm + Send + Sync> = Arc::<EmbassyTpm>::clone(&tpm);
+    let trust = Arc::new(InForce::new(trust));
+    let app = App::new(Parts { embassy, trust, custody, clock: Arc::clone(&clock), store, machine });
+    // From here on the charters and the list are those of this TPM's network: remember them, and this start.
+    acts.push(boot);
+    while puts.len() >= crate::store::MAX_PUTS {
+        let first =
+            |acts: &mut Vec<Act>| acts.drain(..crate::store::MAX_PUTS / 2).map(|act| (app.itself(), act)).collect();
+        app.save(puts.drain(..crate::store::MAX_PUTS / 2).collect(), first(&mut acts)).await?;
+    }
+    app.save(puts, acts.into_iter().map(|act| (app.itself(), act)).collect()).await?;
+    let bounds = accept::Bounds { connections: settings.connections, ..accept::Bounds::default() };
+    tracing::info!(
+        embassy = %app.embassy(),
+        total_ms = began.elapsed().as_millis(),
+        tpm_ms = taken.tpm.as_millis(),
+        "ready"
+    );
+    Ok(Ready { app, tls, tpm, leafing, clock, directory: directory.clone(), bounds })
+}
+
+/// The chain of charters, from the store and the directory together; what only the directory has is to be remembered.
+async fn charters(
+    directory: &Directory,
+    store: &dyn Store,
+) -> Result<(VerifiedCharter, Vec<Put>, Vec<Act>), BootError> {
+    let mut known = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let rows = store.list(Kind::Charter, after.as_deref(), crate::store::MAX_ROWS).await?;
+        let Some((last, _)) = rows.last() else { break };
+        after = Some(last.clone());
+        for (id, record) in rows {
+            let stored = |source| BootError::Stored { what: format!("charter {id}"), source };
+            known.push(SignedCharter::decode(&record.bytes).map_err(stored)?);
+        }
+    }
+    let mut seen: Option<VerifiedCharter> = None;
+    for charter in known {
+        seen = Some(next(seen, charter)?);
+    }
+    let remembered =
+        seen.as_ref().map(|seen| CharterSeen { version: seen.charter().parts().version, hash: seen.hash() });
+    let mut newest = seen;
+    let (mut puts, mut acts) = (Vec::new(), Vec::new());
+    for charter in directory.charters()? {
+        let version = charter.unverified().parts().version;
+        let last = newest.as_ref().map_or(0, |newest| newest.charter().parts().version);
+        if version > last {
+            let bytes = charter.encode();
+            let taken = next(newest, charter)?;
+            let recovery_alone = matches!(taken.authority(), Authority::RecoveryAlone(_));
+            acts.push(Act::CharterTaken { version, charter: taken.hash(), recovery_alone });
+            newest = Some(taken);
+            puts.push(Put { key: charter_key(version), expected: None, bytes });
+        } else if let Some(remembered) = remembered.filter(|seen| seen.version == version)
+            && remembered.hash != charter.unverified().hash()
+        {
+            let source = ChainError::Older { seen: version, offered: version };
+            return Err(BootError::Chain { version, source });
+        }
+    }
+    let newest = newest.ok_or_else(|| BootError::NoCharter { path: directory.path(directory::CHARTERS) })?;
+    Ok((newest, puts, acts))
+}
+
+/// The next charter of the chain. The founding one vouches for itself here; the TPM's pin says whether it is the one.
+fn next(last: Option<VerifiedCharter>, charter: SignedCharter) -> Result<VerifiedCharter, BootError> {
+    let parts = charter.unverified().parts();
+    let (version, country, home) = (parts.version, parts.country, parts.home);
+    let verified = match last {
+        None => charter.found(country, &home),
+        Some(last) => charter.succeed(&last),
+    };
+    verified.map_err(|source| BootError::Chain { version, source })
+}
+
+/// Where a charter is kept.
+pub(crate) fn charter_key(version: u32) -> Key {
+    Key::new(Kind::Charter, format!("{version:010}"))
+}
+
+/// Where home's list is kept.
+pub(crate) fn list_key() -> Key {
+    Key::new(Kind::Revocations, "home")
+}
+
+/// Home's certificate, and the newer one of the list that was seen and the list in the directory.
+async fn trust(
+    directory: &Directory,
+    store: &dyn Store,
+    charter: VerifiedCharter,
+) -> Result<(Trust, Option<Put>), BootError> {
+    let (home, file) = (directory.home()?, directory.list()?);
+    let Some(seen) = store.get(&list_key()).await? else {
+        let trust = Trust::new(charter, &home, &file)?;
+        return Ok((trust, Some(Put { key: list_key(), expected: None, bytes: file })));
+    };
+    let trust = Trust::new(charter, &home, &seen.bytes)?;
+    match trust.with_list(&file) {
+        Ok(None) => Ok((trust, None)),
+        Ok(Some(newer)) => Ok((newer, Some(Put { key: list_key(), expected: Some(seen.version), bytes: file }))),
+        // Refused, and no reason to stand still: the newer one is at hand.
+        Err(TrustError::OlderList { seen, offered }) => {
+            tracing::warn!(seen, offered, "home.crl is older than the list that was seen, and is not used");
+            Ok((trust, None))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+impl Ready {
+    /// Serves until `stop` says so.
+    ///
+    /// # Errors
+    /// [`BootError::Store`] where the orderly end could not be written down.
+    pub async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) -> Result<(), BootError> {
+        let router = crate::service::app(self.app.clone());
+        let keeper = tokio::spawn(keep(Keeper {
+            app: self.app.clone(),
+            tls: Arc::clone(&self.tls),
+            tpm: self.tpm,
+            leafing: self.leafing,
+            clock: self.clock,
+        }));
+        accept::serve(listener, self.app.clone(), router, self.tls, self.bounds, stop).await;
+        keeper.abort();
+        self.app.save(Vec::new(), vec![(self.app.itself(), halted())]).await?;
+        Ok(())
+    }
+
+    /// Where the files stand.
+    pub const fn directory(&self) -> &Directory {
+        &self.directory
+    }
+}
+
+/// What keeps TLS in step with what is in force.
+struct Keeper {
+    app: App,
+    tls: Arc<Tls>,
+    tpm: Arc<EmbassyTpm>,
+    leafing: Leafing,
+    clock: Clock,
+}
+
+/// Goes by each new list and charter at once, and renews the embassy's certificate before it ends.
+async fn keep(keeper: Keeper) {
+    let mut changes = keeper.app.trust().changes();
+    let mut looks = tokio::time::interval(LOOK);
+    loop {
+        let leaf = tokio::select! {
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                None
+            }
+            _ = looks.tick() => {
+                if !keeper.tls.leaf().is_due((keeper.clock)()) {
+                    continue;
+                }
+                let Some(leaf) = keeper.renew(&keeper.app.trust().get()).await else { continue };
+                Some(leaf)
+            }
+        };
+        if let Err(error) = keeper.tls.replace(&keeper.app.trust().get(), leaf) {
+            tracing::error!(%error, "TLS goes on with its earlier configuration");
+        }
+    }
+}
+
+impl Keeper {
+    async fn renew(&self, trust: &Arc<Trust>) -> Option<Leaf> {
+        let (leafing, tpm, trust, now) =
+            (self.leafing.clone(), Arc::clone(&self.tpm), Arc::clone(trust), (self.clock)());
+        let issued =
+            tokio::task::spawn_blocking(move || Leaf::issue_by_tpm(&leafing, tpm.as_ref(), &trust, now, &mut OsRng));
+        match issued.await {
+            Ok(Ok(leaf)) => {
+                tracing::info!(until = %leaf.until(), "the embassy's certificate was renewed");
+                Some(leaf)
+            }
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the embassy's certificate was not renewed; it will be tried again");
+                None
+            }
+            Err(_) => None,
+        }
+    }
+}
+
+/// Reads the revocation list in the directory again: the way in where the one in force has expired and nobody is let in.
+pub async fn reread(directory: &Directory, app: &App) {
+    match directory.list() {
+        Ok(list) => match app.take_list(&list, Who::Home).await {
+            Ok(taken) if taken.new => {}
+            Ok(_) => tracing::info!("home.crl is the list in force already"),
+            Err(problem) => tracing::error!(%problem, "home.crl is refused"),
+        },
+        Err(error) => tracing::error!(%error, "home.crl is not read"),
+    }
+}
+
+fn halted() -> Act {
+    Act::Halt { why: Reason::of("the service was told to stop") }
+}
+
+/// Listens at an address.
+///
+/// # Errors
+/// [`BootError::Listen`].
+pub async fn listen(address: std::net::SocketAddr) -> Result<TcpListener, BootError> {
+    TcpListener::bind(address).await.map_err(|source| BootError::Listen { address, source })
+}
