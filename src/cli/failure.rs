@@ -3,9 +3,12 @@
 use std::io;
 
 use chancery::{
+    client::{ClientError, official::DirectoryError},
     keys::{KeyError, issue::IssueError, token::TokenError},
     protocol::{certificate::CertificateError, evidence::eventlog::EventLogError, wire::WireError},
 };
+
+use crate::cli::text::words;
 
 /// Why a command refused. Names of files and text from them are already escaped.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +67,12 @@ pub(super) enum Failure {
     /// A token cannot be used.
     #[error(transparent)]
     Token(#[from] TokenError),
+    /// An official's directory does not give what is needed.
+    #[error("{}", words(&.0.to_string()))]
+    Directory(#[from] DirectoryError),
+    /// An embassy was not reached, not believed, or said no. Its own words may be among these.
+    #[error("{}", words(&.0.to_string()))]
+    Client(#[from] ClientError),
     /// A certificate was not made.
     #[error(transparent)]
     Issue(#[from] IssueError),

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use chancery::{
+    client::official::TokenSettings,
     keys::{
         IdentitySigner, KeyError,
         disk::{self, Replace},
@@ -100,6 +101,17 @@ impl KeyPlace {
 }
 
 impl TokenPlace {
+    /// What finds the token again; `None` where no token is named.
+    pub(super) fn settings(&self) -> Option<TokenSettings> {
+        self.module.as_ref().map(|module| TokenSettings {
+            // Absolute, since later commands may be started elsewhere.
+            module: std::path::absolute(module).unwrap_or_else(|_| module.clone()),
+            label: self.token.clone(),
+            serial: self.token_serial.clone(),
+            key: self.token_key.clone().unwrap_or_default(),
+        })
+    }
+
     /// Whether a token is named.
     pub(super) const fn is_named(&self) -> bool {
         self.module.is_some()

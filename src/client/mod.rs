@@ -6,6 +6,7 @@ pub mod api;
 mod error;
 mod events;
 mod http;
+pub mod official;
 mod tls;
 mod trust;
 

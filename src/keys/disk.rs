@@ -51,6 +51,14 @@ pub enum Replace {
 /// # Errors
 /// [`KeyError::Exists`] and [`KeyError::Write`]; either way what stood there before stands there still.
 pub fn store(path: &Path, key: &KeyFile, replace: Replace) -> Result<(), KeyError> {
+    write(path, &key.encode(), replace)
+}
+
+/// Writes any file in the same way: whole, durable and for its owner alone, or not at all.
+///
+/// # Errors
+/// As [`store`].
+pub fn write(path: &Path, bytes: &[u8], replace: Replace) -> Result<(), KeyError> {
     let failed = |source| KeyError::Write { path: path.to_owned(), source };
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -65,7 +73,7 @@ pub fn store(path: &Path, key: &KeyFile, replace: Replace) -> Result<(), KeyErro
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY).open(&temporary.0).map_err(failed)?;
     file.set_permissions(Permissions::from_mode(OWNER_ONLY)).map_err(failed)?;
-    file.write_all(&key.encode()).and_then(|()| file.sync_all()).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
     match replace {
         Replace::Yes => std::fs::rename(&temporary.0, path).map_err(failed)?,
         // A link fails where the name is taken, in one step; a rename would silently replace it.

@@ -1,6 +1,7 @@
 //! Sheets of private keys at rest, of which only the public half is shown, and of officials' cards.
 
 use chancery::{
+    client::official::Memory,
     keys::file::{KeyFile, PublicKey},
     protocol::{card::OfficialCard, wire::Document},
 };
@@ -36,6 +37,21 @@ impl Inspect for KeyFile {
             Ok(_) => sheet.checked("it was not damaged since it was written"),
             Err(error) => sheet.wrong(error.to_string()),
         }
+    }
+}
+
+impl Inspect for Memory {
+    const KIND: &'static str = "what an official's machine has seen";
+
+    fn sheet(&self) -> Sheet {
+        let mut sheet = Sheet::new();
+        if let Some(seen) = self.charter() {
+            sheet = sheet.fact("charter seen", format!("version {}, {}", seen.version, seen.hash));
+        }
+        for seen in self.versions() {
+            sheet = sheet.fact(format!("dataset {}", seen.dataset), format!("version {} seen", seen.version));
+        }
+        sheet.checked("no point of a slot stands in it twice").unchecked("that it is the last one of its machine")
     }
 }
 

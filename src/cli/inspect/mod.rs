@@ -90,6 +90,7 @@ impl Entry {
 /// Every kind of document that stands alone. A new one gets its line here, and its sheet in the file of its subject.
 const ENTRIES: &[Entry] = &[
     Entry::of::<chancery::keys::file::KeyFile>(),
+    Entry::of::<chancery::client::official::Memory>(),
     Entry::of::<protocol::card::OfficialCard>(),
     Entry::of::<protocol::charter::Charter>(),
     Entry::of::<protocol::charter::SignedCharter>(),

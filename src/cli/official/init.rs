@@ -6,6 +6,7 @@ use std::{
 };
 
 use chancery::{
+    client::official::{Directory, Settings},
     keys::{
         IdentitySigner, KeyAgreement, KeyError, MemorySigner,
         disk::{self, Replace},
@@ -134,6 +135,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     let card = OfficialCard::new(official, signature).map_err(|error| {
         Failure::Refused(error.to_string(), "No card was written; start again in another directory")
     })?;
+    Directory::begin(dir, &Settings { name: name.clone(), token: token.settings(), embassies: Vec::new() })?;
     output::create(&card_path, &card.encode())?;
     output::create(&public_path, pem::encode("PUBLIC KEY", &public_key_info(&connection)).as_bytes())?;
 

@@ -3,7 +3,9 @@
 //! Trusts this machine, the official's own keys, and the home key that was given in person. What an embassy or a file says
 //! is checked here before anything is signed.
 
+mod connect;
 mod init;
+mod place;
 
 use std::io::Write;
 
@@ -21,10 +23,12 @@ pub(super) struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     Init(init::Arguments),
+    Connect(connect::Arguments),
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     match &arguments.command {
         Command::Init(arguments) => init::run(arguments, out),
+        Command::Connect(arguments) => connect::run(arguments, out),
     }
 }
