@@ -5,6 +5,7 @@
 
 mod ask;
 mod completions;
+mod dataset;
 mod eventlog;
 mod failure;
 mod home;
@@ -76,6 +77,7 @@ enum Command {
     Inspect(inspect::Arguments),
     Home(home::Arguments),
     Official(official::Arguments),
+    Dataset(dataset::Arguments),
     #[cfg(feature = "service")]
     Serve(serve::Arguments),
     Completions(completions::Arguments),
@@ -88,6 +90,7 @@ impl Command {
             Self::Inspect(arguments) => inspect::run(arguments, out),
             Self::Home(arguments) => home::run(arguments, out),
             Self::Official(arguments) => official::run(arguments, out),
+            Self::Dataset(arguments) => dataset::run(arguments, out),
             #[cfg(feature = "service")]
             Self::Serve(arguments) => serve::run(arguments),
             Self::Completions(arguments) => completions::run(arguments, &mut Cli::command(), out),

@@ -11,9 +11,13 @@ use std::{
 use chancery::protocol::{
     certificate::{HomeAuthority, MAX_CERTIFICATE_BYTES},
     charter::{ChainError, SignedCharter, VerifiedCharter},
+    dataset_version::{CharteredDataset, DatasetVersionRecord, SignedVersion},
+    ids::DatasetName,
+    slot::SealingKeys,
     wire::Document,
 };
 use clap::Args;
+use p256::ecdsa::VerifyingKey;
 
 use crate::cli::{
     failure::Failure,
@@ -52,6 +56,70 @@ pub(super) struct InForce {
     pub(super) home: HomeAuthority,
     pub(super) charter: VerifiedCharter,
     pub(super) memory: Memory,
+}
+
+impl InForce {
+    /// A dataset as the charter in force has it: what a record must be about, and who must have signed it.
+    pub(super) fn dataset(&self, dataset: &DatasetName) -> Result<CharteredDataset, Failure> {
+        let version = self.charter.charter().parts().version;
+        let unknown = || {
+            Failure::Refused(
+                format!("the charter in force, version {version}, has no dataset {dataset}"),
+                "Check the name, or amend the charter first",
+            )
+        };
+        let owner = self.charter.charter().owner_of(dataset).ok_or_else(unknown)?;
+        // Every point is a key; this keeps the function total.
+        let owner_key = VerifyingKey::from_affine(*owner.key.affine()).map_err(|_| unknown())?;
+        let (charter, owner) = (self.charter.id(), owner.name.clone());
+        Ok(CharteredDataset { charter, owner, owner_key, dataset: dataset.clone() })
+    }
+
+    /// What slots are sealed to and checked against.
+    pub(super) fn sealing_keys(&self) -> Result<SealingKeys, Failure> {
+        let charter = self.charter.charter();
+        let parts = charter.parts();
+        let incomplete = || {
+            Failure::Refused(
+                format!("the charter in force, version {}, names no quorum's and no embassy's keys yet", parts.version),
+                "Datasets come after custody: complete the charter first",
+            )
+        };
+        // protocol.md §6.1: the keys are the same for each embassy, since each slot names all of them.
+        let machine = parts.custody.as_ref().and_then(|custody| custody.machines.first()).ok_or_else(incomplete)?;
+        let facts = charter.facts(&machine.embassy).map_err(|error| {
+            Failure::Refused(error.to_string(), "Ask home for the charter again; nothing was sealed")
+        })?;
+        Ok(facts.sealing_keys().clone())
+    }
+
+    /// Takes a record whose data owner signed it, unless a higher version was seen; remembers it.
+    pub(super) fn take_record(&self, name: &str, record: DatasetVersionRecord) -> Result<SignedVersion, Failure> {
+        let dataset = self.dataset(&record.unverified().dataset)?;
+        let signed = record.verify_signature(&dataset).map_err(|error| {
+            Failure::Refused(
+                format!("{name} is refused: {error}"),
+                "Encrypt nothing to it; ask the data owner for the record",
+            )
+        })?;
+        self.memory.take_version(&signed)?;
+        Ok(signed)
+    }
+}
+
+/// Reads a dataset version's record; nothing of it is checked but its form.
+pub(super) fn record(path: &Path) -> Result<DatasetVersionRecord, Failure> {
+    let expected = Expected {
+        what: "a dataset version's record",
+        bound: DatasetVersionRecord::MAX_BYTES,
+        missing: "Ask the data owner for the record",
+    };
+    let bytes = input::read(path, &expected)?;
+    DatasetVersionRecord::decode(&bytes).map_err(|error| Failure::Document {
+        name: input::name(path),
+        kind: "a dataset version, with its slots",
+        error,
+    })
 }
 
 impl Network {

@@ -1,0 +1,46 @@
+//! `chancery dataset`: what a data owner makes, and what everybody may know of a dataset.
+//!
+//! The seed is made here and wiped here; what leaves is sealed for the embassies and the recovery quorum, and signed by the
+//! data owner. Readers believe the charter for who that is, and remember the highest version they saw.
+
+mod create;
+mod show;
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+
+use crate::cli::failure::Failure;
+
+const AFTER_HELP: &str = "\
+Examples:
+  chancery dataset list --home home.crt --charters charters
+  chancery dataset create land-register --home home.crt --charters charters --key owner.key --out land-register.1.bin
+  chancery dataset show land-register.1.bin --home home.crt --charters charters
+  chancery dataset recipients land-register.1.bin --home home.crt --charters charters > recipients.txt
+  age -R recipients.txt < register.dump > register.age      (any age that knows age1tagpq)";
+
+/// Make and show datasets: the keys that registers are encrypted to
+#[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Create(create::Create),
+    List(show::List),
+    Show(show::Show),
+    Recipients(show::Recipients),
+}
+
+pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+    match &arguments.command {
+        Command::Create(arguments) => create::run(arguments, out),
+        Command::List(arguments) => show::list(arguments, out),
+        Command::Show(arguments) => show::show(arguments, out),
+        Command::Recipients(arguments) => show::recipients(arguments, out),
+    }
+}
