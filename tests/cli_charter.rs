@@ -18,6 +18,7 @@ use std::path::Path;
 use chancery::{
     keys::file::{KeyKind, PrivateKey},
     protocol::{
+        access::AccessText,
         certificate::HomeAuthority,
         charter::{CharterMachine, SignedCharter, Signer},
         ids::QuorumKind,
@@ -53,6 +54,7 @@ fn the_example_draft_founds_a_network() {
     let example = fine(run(at, "home charter new --example"));
     std::fs::write(at.join("founding.toml"), &example).unwrap();
     let said = fine(run(at, "home charter new --draft founding.toml --out founding.charter"));
+    assert!(said.contains(&AccessText::embedded().digest().to_string()), "{said}");
     for words in ["3 of 5: anna, boris, clara, david, eva", "class firmware, leases allowed", "It founds the network"] {
         assert!(said.contains(words), "{words:?} is not in {said}");
     }

@@ -9,6 +9,7 @@ mod http;
 pub mod official;
 mod tls;
 mod trust;
+pub mod unwrap;
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -218,6 +218,12 @@ impl TaggedStanza {
         &self.body
     }
 
+    /// Its arguments as they stand in a file, the kind first.
+    pub fn arguments(&self) -> [String; 3] {
+        let encode = |bytes: &[u8]| BASE64_STANDARD_NO_PAD.encode(bytes);
+        [STANZA_KIND.to_owned(), encode(&self.tag), encode(self.enc.as_slice())]
+    }
+
     /// Whether the tag is that of `recipient`. A hint: it can be so by chance, or because somebody made it so.
     pub fn is_addressed_to(&self, recipient: &Recipient) -> bool {
         self.is_for(&recipient.0)

@@ -9,6 +9,7 @@ use std::{
 };
 
 use chancery::protocol::{
+    access::AccessText,
     card::OfficialCard,
     charter::{
         Charter, CharterDataset, CharterEmbassy, CharterError, CharterOfficial, CharterOwner, CharterParts,
@@ -32,6 +33,8 @@ use crate::cli::{
     text::words,
 };
 
+/// The access policy that comes with this program.
+const EMBEDDED_POLICY: &str = "embedded";
 /// Fewest hexadecimal digits of a card's hash that say which card is meant: 128 bits.
 const CARD_HASH_DIGITS_MIN: usize = 32;
 
@@ -284,7 +287,11 @@ impl<'a> Draft<'a> {
 
     fn policy(&self) -> Result<Hash, Failure> {
         let policy = &self.fields.policy;
-        hash(policy.get_ref()).ok_or_else(|| self.wrong(policy, "a policy's digest has 64 hexadecimal digits"))
+        if policy.get_ref() == EMBEDDED_POLICY {
+            return Ok(AccessText::embedded().digest());
+        }
+        let wrong = || self.wrong(policy, "a policy is \"embedded\", or its digest of 64 hexadecimal digits");
+        hash(policy.get_ref()).ok_or_else(wrong)
     }
 
     fn parse<T, E: std::fmt::Display>(
