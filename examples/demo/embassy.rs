@@ -212,7 +212,7 @@ impl Ceremony {
         for ((opening, command), version) in quorate.into_openings().into_iter().zip(&mut self.parked).zip(versions) {
             let z_t = embassy.decapsulate(command, opening.approvals())?;
             opened.z_t.push(z_t.x());
-            opened.seeds.push(opening.open(&z_t, version)?);
+            opened.seeds.push(opening.open(&z_t, version)?.into_seed());
         }
         Ok(opened)
     }

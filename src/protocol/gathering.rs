@@ -4,7 +4,10 @@
 //! it, attributed; the gathering stands as it stood and goes on (protocol.md §10.4). The same code runs for whoever combines,
 //! the embassy in a lease or the recipient in a release.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use crate::protocol::{
     contribution::{CheckedOffer, Contribution, Halves},
@@ -18,7 +21,8 @@ use crate::protocol::{
     partial::{CombineError, Combiner, PartialError, PointsError, PreparedQuorum, Receipt},
     quorum::{Position, QuorumError},
     secret::SharedPoint,
-    slot::{self, CompareError, OpenError, ShareError, VerifiedSlot, W, WShare},
+    slot::{self, CompareError, DatasetDescription, OpenError, ShareError, VerifiedSlot, W, WShare},
+    statement::Statement,
     tpm::approval::{ApprovalError, TpmApproval},
     wire::Document,
 };
@@ -326,13 +330,23 @@ impl Gathering {
             },
             reason => NotQuorate::Unsound { reason },
         })?;
+        let statement = Arc::new(self.checked.offer().statement().clone());
+        let officials: Arc<[OfficialName]> = self.contributors().cloned().collect();
         let mut openings = Vec::with_capacity(points.len());
         for (index, (z_y, (slot, shares))) in
             points.into_iter().zip(self.checked.slots().iter().zip(&self.shares)).enumerate()
         {
             let w = slot.combine_shares(shares).map_err(|reason| NotQuorate::Shares { reason })?;
             let approvals = self.accepted.values().filter_map(|(_, approvals)| approvals.get(index).cloned()).collect();
-            openings.push(QuorateOpening { slot: slot.clone(), approvals, z_y, w });
+            openings.push(QuorateOpening {
+                statement: Arc::clone(&statement),
+                offer: *self.checked.hash(),
+                officials: Arc::clone(&officials),
+                slot: slot.clone(),
+                approvals,
+                z_y,
+                w,
+            });
         }
         Ok(Quorate { openings })
     }
@@ -354,6 +368,9 @@ impl Quorate {
 /// The quorum's half of one slot. Wiped when dropped.
 #[derive(Debug)]
 pub struct QuorateOpening {
+    statement: Arc<Statement>,
+    offer: Hash,
+    officials: Arc<[OfficialName]>,
     slot: VerifiedSlot,
     approvals: Vec<TpmApproval>,
     z_y: SharedPoint,
@@ -387,9 +404,49 @@ impl QuorateOpening {
     ///
     /// # Errors
     /// [`OpeningError`]: the halves are wrong, or the data owner sealed something else in another slot.
-    pub fn open(self, z_t: &SharedPoint, version: &VerifiedVersion) -> Result<DatasetSeed, OpeningError> {
+    pub fn open(self, z_t: &SharedPoint, version: &VerifiedVersion) -> Result<Opened, OpeningError> {
         let opened = self.slot.open(&self.z_y, Some(z_t), &self.w)?;
-        Ok(version.compare(opened)?)
+        let seed = version.compare(opened)?;
+        let Self { statement, offer, officials, .. } = self;
+        Ok(Opened { statement, offer, officials, dataset: version.description().clone(), seed })
+    }
+}
+
+/// The token that k officials, and the embassy's TPM, opened this dataset for this statement: the seed, with what it may be
+/// used for. Only [`QuorateOpening::open`] makes one.
+#[derive(Debug)]
+pub struct Opened {
+    statement: Arc<Statement>,
+    offer: Hash,
+    officials: Arc<[OfficialName]>,
+    dataset: DatasetDescription,
+    seed: DatasetSeed,
+}
+
+impl Opened {
+    /// What was agreed to.
+    pub fn statement(&self) -> &Statement {
+        &self.statement
+    }
+
+    /// The offer that was contributed to.
+    pub const fn offer(&self) -> &Hash {
+        &self.offer
+    }
+
+    /// Who agreed, in order of position.
+    pub fn officials(&self) -> &[OfficialName] {
+        &self.officials
+    }
+
+    /// Which key of which dataset.
+    pub const fn dataset(&self) -> &DatasetDescription {
+        &self.dataset
+    }
+
+    /// The seed, for its one use.
+    pub fn into_seed(self) -> DatasetSeed {
+        self.seed
     }
 }
 

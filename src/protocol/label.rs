@@ -145,6 +145,16 @@ labels! {
     OFFICIAL_MEMORY = "chancery/v1/official/memory";
     /// The public half of a quorum, as the charter states it.
     QUORUM_KEY = "chancery/v1/quorum-key";
+    /// A witness's answer to an embassy's nonce, on which leases live (protocol.md §17.3).
+    BEAT = "chancery/v1/beat";
+    /// A witness's signature over a beat.
+    BEAT_SIGNATURE = "chancery/v1/beat/signature";
+    /// What the embassy keeps of a lease: public facts and how much of its budget is gone.
+    LEASE_RECORD = "chancery/v1/lease/record";
+    /// The embassy's halves of a release.
+    RELEASE = "chancery/v1/release";
+    /// HPKE info under which one of the embassy's halves is sealed to a release's recipient.
+    RELEASE_SEAL = "chancery/v1/release/seal";
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod access;
+pub mod beat;
 pub mod card;
 pub mod ceremony;
 pub mod certificate;
@@ -23,6 +24,7 @@ pub mod hash;
 pub mod hybrid;
 pub mod ids;
 pub mod label;
+pub mod lease;
 pub mod notice;
 pub mod offer;
 pub mod paragraph;

@@ -1,8 +1,10 @@
 //! Sheets of what a ceremony sends: statement, offer, contribution, denial, stop (protocol.md §10).
 
 use chancery::protocol::{
+    beat::Beat,
     contribution::Contribution,
     hash::Hash,
+    lease::LeaseRecord,
     notice::{Denial, Stop},
     offer::{Offer, SignedOffer},
     recipient::RecipientCard,
@@ -67,6 +69,39 @@ impl Inspect for Stop {
             .fact("from", self.unverified_official())
             .fact("because", self.reason())
             .unchecked("the official's signature: it needs the identity key from your charter")
+    }
+}
+
+impl Inspect for Beat {
+    const KIND: &'static str = "a witness's beat, on which leases live";
+
+    fn sheet(&self) -> Sheet {
+        let request = self.request();
+        Sheet::new()
+            .fact("witness", self.witness())
+            .fact("at", self.at())
+            .fact("embassy", &request.embassy)
+            .fact("charter", request.charter)
+            .fact("nonce", hex(&request.nonce.0))
+            .unchecked("the witness's signature: it needs the witness's key from your charter")
+            .unchecked("whether it is fresh: only the embassy that drew the nonce can tell")
+    }
+}
+
+impl Inspect for LeaseRecord {
+    const KIND: &'static str = "what an embassy keeps of a lease";
+
+    fn sheet(&self) -> Sheet {
+        let datasets = self.datasets.iter().map(|at| format!("{} (version {})", at.dataset, at.version));
+        let agents = self.terms.agents.iter().map(ToString::to_string);
+        Sheet::new()
+            .fact("ceremony", self.ceremony)
+            .fact("datasets", datasets.collect::<Vec<_>>().join(", "))
+            .fact("agents", agents.collect::<Vec<_>>().join(", "))
+            .fact("lasts", format!("{} s from {}", self.terms.duration_seconds, self.began_at))
+            .fact("state", &self.state)
+            .fact("unwraps", format!("{} used, at most {}, of {}", self.used, self.at_most, self.terms.unwraps))
+            .unchecked("all of it: it is the embassy's own note; the roll is what others go by")
     }
 }
 

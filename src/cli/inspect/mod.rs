@@ -102,6 +102,8 @@ const ENTRIES: &[Entry] = &[
     Entry::of::<protocol::charter::CharterMachine>(),
     Entry::of::<protocol::charter::CharterSeen>(),
     Entry::of::<protocol::roll::Entry>(),
+    Entry::of::<protocol::beat::Beat>(),
+    Entry::of::<protocol::lease::LeaseRecord>(),
     Entry::of::<protocol::offer::Offer>(),
     Entry::of::<protocol::offer::SignedOffer>(),
     Entry::of::<protocol::contribution::Contribution>(),

@@ -237,7 +237,13 @@ impl World {
             .map(|(opening, version)| {
                 assert_eq!(opening.approvals().len(), 3);
                 let mut z_t = opening.slot().point().mul(self.custody_key.expose());
-                opening.open(&SharedPoint::take(&mut z_t), version).unwrap()
+                let opened = opening.open(&SharedPoint::take(&mut z_t), version).unwrap();
+                // The token says what it was opened for.
+                let expected = (gathering.checked().offer().statement(), gathering.checked().hash());
+                assert_eq!((opened.statement(), opened.offer()), expected);
+                assert_eq!(opened.dataset(), version.description());
+                assert!(opened.officials().iter().eq(gathering.contributors()));
+                opened.into_seed()
             })
             .collect()
     }
