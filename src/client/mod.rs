@@ -3,6 +3,7 @@
 //! The embassy is not trusted. The connection proves which machine answers; what it says is checked by whoever acts on it.
 
 pub mod api;
+pub mod ceremonies;
 mod error;
 mod events;
 mod http;
