@@ -10,6 +10,7 @@ pub mod boot;
 pub mod directory;
 pub mod lease;
 pub mod peer;
+pub mod policy;
 pub mod problem;
 pub mod routes;
 pub mod tls;
