@@ -171,11 +171,64 @@ pub enum GatheringError {
     },
 }
 
+/// A quorum's members, in order of position.
+type Members = Vec<(OfficialName, Point)>;
+
+fn members(facts: &CustodyFacts) -> Members {
+    facts.unseal().members.iter().map(|member| (member.name.clone(), member.identity)).collect()
+}
+
+/// Who sent a contribution to this offer. Whatever else is wrong with it is that official's doing.
+fn sender(
+    checked: &CheckedOffer,
+    members: &Members,
+    contribution: &Contribution,
+) -> Result<(OfficialName, Point), Refusal> {
+    if contribution.offer() != checked.hash() {
+        return Err(Refusal::OtherOffer);
+    }
+    let position = contribution.position();
+    let n = u8::try_from(members.len()).unwrap_or(u8::MAX);
+    let (official, identity) =
+        members.get(position.index()).cloned().ok_or(QuorumError::NoSuchOfficial { position: position.get(), n })?;
+    if contribution.is_signed_by(&identity) { Ok((official, identity)) } else { Err(Refusal::NotSigned { official }) }
+}
+
+/// Whether the TPM will take the sender's approvals.
+fn check_approvals(
+    checked: &CheckedOffer,
+    contribution: &Contribution,
+    official: &OfficialName,
+    identity: &Point,
+) -> Result<(), Refusal> {
+    let expected = checked.requests().len();
+    let refusal = |index: usize, reason| Refusal::Approval {
+        official: official.clone(),
+        index: index.saturating_add(1),
+        expected,
+        reason,
+    };
+    let found = contribution.approvals().len();
+    if found != expected {
+        return Err(refusal(found.min(expected), None));
+    }
+    for (index, (approval, request)) in contribution.approvals().iter().zip(checked.requests()).enumerate() {
+        if approval.position() != contribution.position() {
+            let position = approval.position();
+            return Err(refusal(index, Some(ApprovalError::Signature { position })));
+        }
+        approval
+            .verify(request, identity, checked.expiry_max_seconds())
+            .map_err(|reason| refusal(index, Some(reason)))?;
+    }
+    Ok(())
+}
+
 /// Contributions to one offer.
 #[derive(Debug)]
 pub struct Gathering {
     checked: CheckedOffer,
-    members: Vec<(OfficialName, Point)>,
+    members: Members,
     combiner: Combiner,
     accepted: BTreeMap<Position, (Hash, Vec<TpmApproval>)>,
     shares: Vec<Vec<WShare>>,
@@ -198,7 +251,7 @@ impl Gathering {
             return Err(GatheringError::Another { what: "verification shares" });
         }
         let combiner = Combiner::new(quorum, *checked.hash(), &checked.points())?;
-        let members = facts.unseal().members.iter().map(|member| (member.name.clone(), member.identity)).collect();
+        let members = members(facts);
         let shares = checked.slots().iter().map(|_| Vec::new()).collect();
         Ok(Self { checked, members, combiner, accepted: BTreeMap::new(), shares, culprits: BTreeSet::new() })
     }
@@ -228,22 +281,13 @@ impl Gathering {
             return Err(Refusal::CeremonyKey);
         }
         let position = contribution.position();
-        let n = u8::try_from(self.members.len()).unwrap_or(u8::MAX);
-        let (official, identity) = self
-            .members
-            .get(position.index())
-            .cloned()
-            .ok_or(QuorumError::NoSuchOfficial { position: position.get(), n })?;
-        // From here on, what is wrong is the named official's doing.
-        if !contribution.is_signed_by(&identity) {
-            return Err(Refusal::NotSigned { official });
-        }
+        let (official, identity) = sender(&self.checked, &self.members, contribution)?;
         let digest = Hash::of_bytes(&contribution.encode());
         if let Some((earlier, _)) = self.accepted.get(&position) {
             return if *earlier == digest { Ok(Receipt::AlreadyAccepted) } else { Err(Refusal::Repeated { official }) };
         }
 
-        self.check_approvals(contribution, &official, &identity)?;
+        check_approvals(&self.checked, contribution, &official, &identity)?;
         let halves = Halves::open(contribution, self.shares.len(), key)
             .filter(|halves| halves.partial.position() == position)
             .ok_or_else(|| Refusal::Sealed { official: official.clone() })?;
@@ -263,35 +307,6 @@ impl Gathering {
         self.accepted.insert(position, (digest, contribution.approvals().to_vec()));
         self.shares.iter_mut().zip(shares).for_each(|(of_slot, share)| of_slot.push(share));
         Ok(receipt)
-    }
-
-    fn check_approvals(
-        &self,
-        contribution: &Contribution,
-        official: &OfficialName,
-        identity: &Point,
-    ) -> Result<(), Refusal> {
-        let expected = self.checked.requests().len();
-        let refusal = |index: usize, reason| Refusal::Approval {
-            official: official.clone(),
-            index: index.saturating_add(1),
-            expected,
-            reason,
-        };
-        let found = contribution.approvals().len();
-        if found != expected {
-            return Err(refusal(found.min(expected), None));
-        }
-        for (index, (approval, request)) in contribution.approvals().iter().zip(self.checked.requests()).enumerate() {
-            if approval.position() != contribution.position() {
-                let position = approval.position();
-                return Err(refusal(index, Some(ApprovalError::Signature { position })));
-            }
-            approval
-                .verify(request, identity, self.checked.expiry_max_seconds())
-                .map_err(|reason| refusal(index, Some(reason)))?;
-        }
-        Ok(())
     }
 
     /// Takes back what an official contributed, where the TPM would not have its approval although it verified here: most
@@ -450,5 +465,8 @@ impl Opened {
     }
 }
 
+mod sealed;
 #[cfg(test)]
 mod tests;
+
+pub use sealed::{SealedGathering, SealedOpening, SealedQuorate};

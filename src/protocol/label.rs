@@ -125,6 +125,8 @@ labels! {
     STOP = "chancery/v1/stop";
     /// An official's signature over a stop.
     STOP_SIGNATURE = "chancery/v1/stop/signature";
+    /// A ceremony to unseal, as it is stored.
+    UNSEAL_RECORD = "chancery/v1/ceremony/unseal";
     /// One entry of the roll.
     ROLL_ENTRY = "chancery/v1/roll/entry";
     /// A TPM's own two keys.

@@ -2,6 +2,7 @@
 
 use chancery::protocol::{
     beat::Beat,
+    ceremony::UnsealRecord,
     contribution::Contribution,
     hash::Hash,
     lease::LeaseRecord,
@@ -137,6 +138,21 @@ impl Inspect for Contribution {
             })
             .fact("partial decapsulations", "sealed to the ceremony key, as are the shares of w")
             .unchecked("the official's signature and approvals: they need the custody facts and the offer")
+    }
+}
+
+impl Inspect for UnsealRecord {
+    const KIND: &'static str = "a ceremony to unseal, as an embassy stores it";
+
+    fn sheet(&self) -> Sheet {
+        let goes_on = || "it goes on".to_owned();
+        statement(Sheet::new(), self.statement().unverified())
+            .fact("attempt", self.attempt())
+            .each(self.denials(), |denial| {
+                ("denied by".to_owned(), format!("{}: {}", denial.unverified_official(), denial.reason()))
+            })
+            .fact("outcome", self.outcome().map_or_else(goes_on, ToString::to_string))
+            .unchecked("every signature in it: they need the custody facts")
     }
 }
 

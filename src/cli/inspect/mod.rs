@@ -104,6 +104,7 @@ const ENTRIES: &[Entry] = &[
     Entry::of::<protocol::roll::Entry>(),
     Entry::of::<protocol::beat::Beat>(),
     Entry::of::<protocol::lease::LeaseRecord>(),
+    Entry::of::<protocol::ceremony::UnsealRecord>(),
     Entry::of::<protocol::offer::Offer>(),
     Entry::of::<protocol::offer::SignedOffer>(),
     Entry::of::<protocol::contribution::Contribution>(),
