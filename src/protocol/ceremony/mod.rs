@@ -3,7 +3,7 @@
 //! The driver takes what comes in this order: receive, step, save, send. A [`Step`] holds the next state, the entries for
 //! the roll and what to do; state and entries become durable in one commit, and only then is anything of the outbox done.
 //! Its result is the next event. No message of anybody puts a ceremony into a state that it cannot leave, but the ends that
-//! the statement foresees: opened, denied, stopped, expired. protocol.md §18.
+//! the statement foresees: opened, denied, stopped, expired. protocol.md §20.
 
 mod outcome;
 mod unseal;

@@ -1,4 +1,4 @@
-//! Whether a statement opens a ceremony: everything that can be known at once is judged at once (protocol.md §18.1).
+//! Whether a statement opens a ceremony: everything that can be known at once is judged at once (protocol.md §20.1).
 
 use crate::protocol::{
     ceremony::{

@@ -217,7 +217,7 @@ impl Unseal {
         Self::Ended(Ended { case, outcome, handed })
     }
 
-    /// protocol.md §18.4: nothing is taken after the statement's time.
+    /// protocol.md §20.4: nothing is taken after the statement's time.
     fn past_its_time(self, making: &mut Making<'_>) -> Self {
         if !self.is_open() || making.context.now < self.statement().expires_at() {
             return self;

@@ -1,4 +1,4 @@
-//! The phases of an unseal, each with what it takes and where that leads (protocol.md §18.2, §18.3).
+//! The phases of an unseal, each with what it takes and where that leads (protocol.md §20.2, §18.3).
 
 use std::collections::BTreeSet;
 
@@ -95,7 +95,7 @@ impl AwaitingOffer {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// protocol.md §18.2: the embassy checks its own offer like a stranger's before anybody sees it.
+    /// protocol.md §20.2: the embassy checks its own offer like a stranger's before anybody sees it.
     fn offered(mut self, offer: SignedOffer, key: Option<HybridSecretKey>, making: &mut Making<'_>) -> (Unseal, Reply) {
         let shown = offer.unverified();
         if shown.attempt() != self.case.attempt || shown.signed_statement() != &self.case.signed {
@@ -249,7 +249,7 @@ impl Collecting {
         (self.open(making), reply)
     }
 
-    /// protocol.md §18.3: at k, the roll says so before the TPM is asked.
+    /// protocol.md §20.3: at k, the roll says so before the TPM is asked.
     pub(super) fn open(self, making: &mut Making<'_>) -> Unseal {
         match self.gathered.quorate() {
             Ok(material) => {
@@ -353,7 +353,7 @@ impl Opening {
         }
     }
 
-    /// protocol.md §18.3: the sessions are good still; whose approval the TPM would not have may approve again.
+    /// protocol.md §20.3: the sessions are good still; whose approval the TPM would not have may approve again.
     fn set_aside(mut self, refused: &[(Position, String)], making: &mut Making<'_>) -> Unseal {
         let members = making.context.facts.unseal();
         let mut officials = Vec::new();

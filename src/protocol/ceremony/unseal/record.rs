@@ -1,5 +1,5 @@
 //! What is stored of an unseal, and how it goes on after a restart. No secret is in it: the ceremony key and every opened
-//! half live in memory alone, and with them gone the officials approve again (protocol.md §18.5).
+//! half live in memory alone, and with them gone the officials approve again (protocol.md §20.5).
 
 use std::collections::{BTreeMap, BTreeSet};
 
