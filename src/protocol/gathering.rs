@@ -467,6 +467,6 @@ impl Opened {
 
 mod sealed;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use sealed::{SealedGathering, SealedOpening, SealedQuorate};

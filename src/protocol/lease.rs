@@ -34,6 +34,8 @@ pub enum LeaseEnd {
     NotAllowed,
     /// A fault while its key was in use.
     Fault,
+    /// Its ceremony had ended before it was opened.
+    Late,
 }
 
 impl std::fmt::Display for LeaseEnd {
@@ -47,6 +49,7 @@ impl std::fmt::Display for LeaseEnd {
             Self::ShutDown => f.write_str("the embassy was stopped"),
             Self::NotAllowed => f.write_str("the charter in force allows no leases here"),
             Self::Fault => f.write_str("a fault of chancery's own while the key was in use"),
+            Self::Late => f.write_str("its ceremony had ended before it was opened"),
         }
     }
 }
@@ -62,6 +65,7 @@ impl Wire for LeaseEnd {
             Self::ShutDown => out.u8(6),
             Self::NotAllowed => out.u8(7),
             Self::Fault => out.u8(8),
+            Self::Late => out.u8(9),
         };
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -74,7 +78,8 @@ impl Wire for LeaseEnd {
             6 => Self::ShutDown,
             7 => Self::NotAllowed,
             8 => Self::Fault,
-            _ => return Err(WireError::Invalid { field: "end of a lease", reason: "none of the eight" }),
+            9 => Self::Late,
+            _ => return Err(WireError::Invalid { field: "end of a lease", reason: "none of the nine" }),
         })
     }
 }
@@ -187,6 +192,7 @@ mod tests {
             LeaseEnd::ShutDown,
             LeaseEnd::NotAllowed,
             LeaseEnd::Fault,
+            LeaseEnd::Late,
         ];
         let states = ends.into_iter().map(LeaseState::Ended).chain([LeaseState::Live, LeaseState::Suspended]);
         for state in states {

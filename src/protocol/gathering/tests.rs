@@ -4,11 +4,14 @@ use super::*;
 use crate::protocol::{
     certificate::UnixTime,
     contribution::{ContributeError, OfferRefusal, Official, Review},
+    dataset::Recipient,
     dataset_version::{CharteredDataset, UnsignedVersion},
     facts::{CustodyFactsParts, FactsError, MachineFacts, OfficialFacts, QuorumFacts},
     hybrid::HybridSecretKey,
-    ids::{AgentName, CharterId, DatasetVersion, EmbassyName, Generation, OwnerName},
+    ids::{AgentName, CeremonyId, CharterId, DatasetVersion, EmbassyName, Generation, OwnerName},
+    notice::Stop,
     offer::{Offer, OfferError, Opening, SignedOffer},
+    paragraph::Reason,
     quorum::Threshold,
     quorum_key::tests::dealt,
     secret::SecretScalar,
@@ -36,7 +39,7 @@ struct Person {
     share: SecretScalar,
 }
 
-struct World {
+pub(crate) struct World {
     people: Vec<Person>,
     facts: CustodyFacts,
     parts: CustodyFactsParts,
@@ -53,7 +56,7 @@ fn public(key: &SigningKey) -> Point {
     Point::decode(key.verifying_key().to_encoded_point(true).as_bytes()).unwrap()
 }
 
-fn world(datasets: &[&str]) -> World {
+pub(crate) fn world(datasets: &[&str]) -> World {
     let threshold = Threshold::new(3, 5).unwrap();
     let (key, shares) = dealt(threshold);
     let (recovery, _) = dealt(Threshold::new(4, 5).unwrap());
@@ -246,6 +249,43 @@ impl World {
                 opened.into_seed()
             })
             .collect()
+    }
+
+    /// Opens every dataset for a lease with these terms, in a ceremony of its own for each `nonce`.
+    pub(crate) fn opened(&self, terms: LeaseTerms, nonce: u8) -> Vec<Opened> {
+        let all: Vec<usize> = (0..self.versions.len()).collect();
+        let parts = StatementParts { mode: Mode::Lease(terms), nonce: [nonce; 16], ..self.parts(&all) };
+        let here = SealedFor::Embassy(self.facts.embassy().clone());
+        let openings = self.versions.iter().zip(1..).map(|(version, at)| Opening {
+            slot: version.slot(&here).unwrap().id(),
+            nonce: TpmNonce::from_bytes(&[at; 32]).unwrap(),
+        });
+        let offer = Offer::new(self.signed(parts), 1, self.key.public().clone(), openings.collect()).unwrap();
+        let offer = SignedOffer::sign(offer, &self.embassy).unwrap();
+        let mut gathering = self.gathering(&offer);
+        for place in [0, 1, 2] {
+            gathering.receive(&self.contribution(place, &offer), &self.key).unwrap();
+        }
+        let openings = gathering.quorate().unwrap().into_openings();
+        let open = |(opening, version): (QuorateOpening, &VerifiedVersion)| {
+            let mut z_t = opening.slot().point().mul(self.custody_key.expose());
+            opening.open(&SharedPoint::take(&mut z_t), version).unwrap()
+        };
+        openings.into_iter().zip(&self.versions).map(open).collect()
+    }
+
+    pub(crate) fn facts(&self) -> &CustodyFacts {
+        &self.facts
+    }
+
+    pub(crate) fn recipient(&self, dataset: usize) -> Recipient {
+        self.seeds[dataset].key().recipient()
+    }
+
+    /// What an official orders, under a name that may be another's.
+    pub(crate) fn stop(&self, place: usize, name: &str, ceremony: CeremonyId) -> Stop {
+        let (official, reason) = (OfficialName::new(name).unwrap(), Reason::new("a test of stopping").unwrap());
+        Stop::sign(ceremony, official, reason, &self.people[place].identity).unwrap()
     }
 
     /// Refuses `bad`, then ends well with three others.

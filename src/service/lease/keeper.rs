@@ -301,6 +301,17 @@ impl Leases {
         self.flush().await
     }
 
+    /// Ends a lease whose ceremony turned out to have ended before the opening came through. Nothing where there is none.
+    ///
+    /// # Errors
+    /// [`LeaseError::Store`] where it ended and is not in the roll yet; it will be.
+    pub async fn revoke(self: &Arc<Self>, id: CeremonyId) -> Result<(), LeaseError> {
+        if let Some(lease) = self.inside().leases.get_mut(&id) {
+            lease.end(LeaseEnd::Late);
+        }
+        self.flush().await
+    }
+
     /// Gives a witness a nonce to answer.
     ///
     /// # Errors

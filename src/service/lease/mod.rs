@@ -12,3 +12,6 @@ pub mod keeper;
 pub mod rules;
 pub mod table;
 pub mod unwrap;
+
+#[cfg(test)]
+mod tests;
