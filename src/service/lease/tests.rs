@@ -523,3 +523,14 @@ async fn a_full_arena_refuses_one_lease_and_leaves_the_others() {
     assert!(matches!(refused, LeaseError::Install(InstallError::Arena(_))), "{refused}");
     assert_eq!(embassy.leases.standing(), 4);
 }
+
+#[tokio::test]
+async fn an_opening_that_came_too_late_leaves_no_lease() {
+    let embassy = Embassy::new().await;
+    let id = embassy.install(100).await.unwrap();
+    embassy.leases.revoke(id).await.unwrap();
+    assert!(embassy.is_wiped());
+    assert_eq!(embassy.refused(id, "court", "land", 1).await, UnwrapRefusal::Ended { why: LeaseEnd::Late });
+    embassy.leases.revoke(CeremonyId(crate::protocol::hash::Hash([9; 32]))).await.unwrap();
+    assert_eq!(embassy.roll().await, ["leased by 3", "ended after 0: its ceremony had ended before it was opened"]);
+}
