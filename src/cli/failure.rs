@@ -3,7 +3,10 @@
 use std::io;
 
 use chancery::{
-    client::{ClientError, official::DirectoryError},
+    client::{
+        ClientError,
+        official::{DirectoryError, ReviewError},
+    },
     keys::{KeyError, issue::IssueError, token::TokenError},
     protocol::{certificate::CertificateError, evidence::eventlog::EventLogError, wire::WireError},
 };
@@ -70,6 +73,9 @@ pub(super) enum Failure {
     /// An official's directory does not give what is needed.
     #[error("{}", words(&.0.to_string()))]
     Directory(#[from] DirectoryError),
+    /// An offer is not put before the official, or nothing was contributed to it.
+    #[error("{}", words(&.0.to_string()))]
+    Review(#[from] ReviewError),
     /// An embassy was not reached, not believed, or said no. Its own words may be among these.
     #[error("{}", words(&.0.to_string()))]
     Client(#[from] ClientError),

@@ -143,6 +143,8 @@ labels! {
     OFFICIAL_CARD = "chancery/v1/official-card";
     /// An official's signature over the card's name and keys.
     OFFICIAL_CARD_SIGNATURE = "chancery/v1/official-card/signature";
+    /// An approval, denial or stop that somebody carries to an embassy.
+    CARRIED = "chancery/v1/official/carried";
     /// What an official's machine remembers of embassies, points and datasets.
     OFFICIAL_MEMORY = "chancery/v1/official/memory";
     /// The public half of a quorum, as the charter states it.

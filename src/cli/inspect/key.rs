@@ -1,7 +1,7 @@
 //! Sheets of private keys at rest, of which only the public half is shown, and of officials' cards.
 
 use chancery::{
-    client::official::Memory,
+    client::official::{Carried, Memory},
     keys::file::{KeyFile, PublicKey},
     protocol::{card::OfficialCard, wire::Document},
 };
@@ -52,6 +52,18 @@ impl Inspect for Memory {
             sheet = sheet.fact(format!("dataset {}", seen.dataset), format!("version {} seen", seen.version));
         }
         sheet.checked("no point of a slot stands in it twice").unchecked("that it is the last one of its machine")
+    }
+}
+
+impl Inspect for Carried {
+    const KIND: &'static str = "something for an embassy, that anyone may carry";
+
+    fn sheet(&self) -> Sheet {
+        Sheet::new()
+            .fact("holds", &self.load)
+            .fact("for the embassy", &self.embassy)
+            .fact("ceremony", self.ceremony.0)
+            .unchecked("the signature in it: the embassy checks it against its charter")
     }
 }
 

@@ -91,6 +91,7 @@ impl Entry {
 const ENTRIES: &[Entry] = &[
     Entry::of::<chancery::keys::file::KeyFile>(),
     Entry::of::<chancery::client::official::Memory>(),
+    Entry::of::<chancery::client::official::Carried>(),
     Entry::of::<protocol::card::OfficialCard>(),
     Entry::of::<protocol::charter::Charter>(),
     Entry::of::<protocol::charter::SignedCharter>(),

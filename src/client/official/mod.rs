@@ -4,10 +4,13 @@
 //! revocation lists, dataset records) may come from anywhere and is taken only as far as its signatures go; nothing older
 //! than what was seen is taken at all. One command at a time works in a directory.
 
+mod carried;
 mod error;
 mod keys;
 mod memory;
+mod review;
 mod settings;
+mod visit;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -15,10 +18,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+pub use carried::{Carried, Load};
 pub use error::DirectoryError;
 pub use keys::{Keys, Means};
 pub use memory::Memory;
+pub use review::{ReviewError, Reviewed, Rise};
 pub use settings::{EmbassySettings, Settings, TokenSettings};
+pub use visit::{Told, Visit};
 
 use crate::{
     client::{Client, OwnIdentity, Settings as ClientSettings, Trust},
@@ -45,7 +51,7 @@ pub struct Directory {
     path: PathBuf,
     settings: Settings,
     memory: Memory,
-    _lock: File,
+    lock: Option<File>,
 }
 
 impl Directory {
@@ -86,7 +92,18 @@ impl Directory {
                 advice: "It is what keeps you from being shown old things: find out what happened to it, and take your other copy",
             })?,
         };
-        Ok(Self { path: path.to_owned(), settings, memory, _lock: lock })
+        Ok(Self { path: path.to_owned(), settings, memory, lock: Some(lock) })
+    }
+
+    /// Lets other commands in; from here on this one only reads.
+    #[must_use]
+    pub fn unlocked(self) -> ReadOnly {
+        let Self { lock, .. } = &self;
+        if let Some(lock) = lock {
+            // Closing the file would do it as well; it stays open for as long as the value lives.
+            let _ = lock.unlock();
+        }
+        ReadOnly(Self { lock: None, ..self })
     }
 
     /// Where it is.
@@ -387,6 +404,17 @@ impl Directory {
             }
         }
         Ok(found)
+    }
+}
+
+/// A directory in which other commands may be at work: only for reading.
+#[derive(Debug)]
+pub struct ReadOnly(Directory);
+
+impl std::ops::Deref for ReadOnly {
+    type Target = Directory;
+    fn deref(&self) -> &Directory {
+        &self.0
     }
 }
 

@@ -1,0 +1,151 @@
+//! `chancery official status`: how this official and the embassies stand; with a ceremony, how that stands.
+
+use std::io::Write;
+
+use chancery::{
+    client::{
+        official::{Directory, DirectoryError, Keys, Rise, Visit},
+        system_clock,
+    },
+    protocol::{
+        ids::{EmbassyName, QuorumKind},
+        statement::Resets,
+    },
+};
+use clap::Args;
+
+use super::{
+    find::{self, Wanted},
+    place::{Place, wait},
+    show,
+};
+use crate::cli::{failure::Failure, text::words};
+
+const AFTER_HELP: &str = "\
+Says what this machine has and lacks, until when home's list holds, and how each embassy is. With a ceremony it shows that one. \
+Nothing is signed.
+
+Examples:
+  chancery official status
+  chancery official status 7f3a
+  chancery official status --here           (no network, no passphrase)";
+
+/// How you and the embassies stand, or one ceremony
+#[derive(Args)]
+#[command(after_long_help = AFTER_HELP)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    wanted: Wanted,
+    /// Show only what is on this machine
+    #[arg(long, conflicts_with_all = ["ceremony", "embassy"])]
+    here: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut directory = arguments.place.open()?;
+    if arguments.wanted.is_given() {
+        let keys = arguments.place.unlock(&directory)?;
+        return wait(async {
+            let found = arguments.wanted.find(&mut directory, &keys, true).await?;
+            writeln!(out, "ceremony {}", found.told.id)?;
+            show::standing(out, &found.told, directory.name())?;
+            show::line(out, "what", &words(&found.told.statement.to_string()))?;
+            show::line(out, "words", &found.told.statement.words().to_string())
+        });
+    }
+    here(&directory, out)?;
+    if arguments.here {
+        return Ok(());
+    }
+    let embassies = find::embassies(&directory, arguments.wanted.embassy())?;
+    let keys = arguments.place.unlock(&directory)?;
+    let mut unreached = None;
+    for embassy in embassies {
+        writeln!(out)?;
+        if let Err(error) = wait(there(&mut directory, &keys, &embassy, out)) {
+            writeln!(out, "{embassy}: not reached")?;
+            unreached = Some(error);
+        }
+    }
+    unreached.map_or(Ok(()), Err)
+}
+
+fn here(directory: &Directory, out: &mut dyn Write) -> Result<(), Failure> {
+    writeln!(out, "{}, on this machine", directory.name())?;
+    let identity = if directory.settings().token.is_some() { "on the token" } else { "in a file" };
+    show::line(out, "identity key", identity)?;
+    match directory.home() {
+        Ok(home) => show::line(out, "home authority", &format!("{}, {}", home.identity(), home.country()))?,
+        Err(DirectoryError::Missing { .. }) => {
+            return show::line(out, "home authority", "not known: `chancery official connect`");
+        }
+        Err(error) => return Err(error.into()),
+    }
+    match directory.revocations() {
+        Ok(list) if list.until() < system_clock() => {
+            let until = list.until();
+            show::line(
+                out,
+                "revocation list",
+                &format!("{}, OUT OF DATE since {until}: ask home for a new one", list.number()),
+            )?;
+        }
+        Ok(list) => show::line(out, "revocation list", &format!("{}, until {}", list.number(), list.until()))?,
+        Err(DirectoryError::Missing { .. }) => {
+            show::line(out, "revocation list", "missing: `chancery official connect`")?
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let charter = match directory.charter() {
+        Ok(charter) => charter,
+        Err(DirectoryError::NoCharter) => return show::line(out, "charter", "none seen yet"),
+        Err(error) => return Err(error.into()),
+    };
+    let parts = charter.charter().parts();
+    show::line(out, "charter", &format!("version {}, {}", parts.version, charter.authority()))?;
+    show::line(out, "network", &charter.id().to_string())?;
+    for (quorum, rule) in [(QuorumKind::Unseal, &parts.unseal), (QuorumKind::Recovery, &parts.recovery)] {
+        let place = rule.members.iter().position(|member| member == directory.name());
+        let said = match (place, &parts.custody) {
+            (None, _) => "not yours".to_owned(),
+            (Some(place), None) => format!("place {}; there is no share before the genesis", place + 1),
+            (Some(place), Some(custody)) => {
+                let file = directory.path().join(format!("share-{quorum}-{}.key", custody.generation));
+                let share =
+                    if file.symlink_metadata().is_ok() { "your share is here" } else { "YOUR SHARE IS NOT HERE" };
+                format!("place {} of {}, generation {}: {share}", place + 1, rule.threshold, custody.generation)
+            }
+        };
+        show::line(out, &format!("{quorum} quorum"), &said)?;
+    }
+    Ok(())
+}
+
+async fn there(
+    directory: &mut Directory,
+    keys: &Keys,
+    embassy: &EmbassyName,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
+    let (visit, news) = Visit::begin(directory, keys, embassy).await?;
+    let status = visit.status().await.map_err(DirectoryError::from)?;
+    writeln!(out, "{embassy}, by its own account: {}", words(&status.mode))?;
+    for news in news {
+        show::line(out, "NEW", &words(&news))?;
+    }
+    show::line(out, "charter", &format!("version {}", status.charter_version))?;
+    if let (Some(reset_count), Some(restart_count)) = (status.reset_count, status.restart_count) {
+        let now = Resets { reset_count, restart_count };
+        show::line(out, "TPM counts", &now.to_string())?;
+        show::line(out, "resets and restarts", &Rise::between(directory.memory().resets(embassy), now).to_string())?;
+    }
+    show::line(out, "roll", &format!("{} entries", status.roll_size))?;
+    show::line(out, "you are there", &words(&format!("{} {}", status.you.role, status.you.name)))?;
+    let (ours, theirs) = (system_clock().0, status.now);
+    if ours.abs_diff(theirs) > 60 {
+        show::line(out, "CLOCKS", &format!("yours and the embassy's are {} s apart", ours.abs_diff(theirs)))?;
+    }
+    Ok(())
+}
