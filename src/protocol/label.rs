@@ -129,6 +129,18 @@ labels! {
     UNSEAL_RECORD = "chancery/v1/ceremony/unseal";
     /// One entry of the roll.
     ROLL_ENTRY = "chancery/v1/roll/entry";
+    /// What an official says in a genesis.
+    GENESIS_MESSAGE = "chancery/v1/genesis/message";
+    /// An official's signature over what it says in a genesis.
+    GENESIS_SIGNATURE = "chancery/v1/genesis/signature";
+    /// What an embassy's TPM is to do first, and for which sessions.
+    GENESIS_OFFER = "chancery/v1/genesis/offer";
+    /// What came of an embassy's genesis, for the completed charter.
+    GENESIS_RESULT = "chancery/v1/genesis/result";
+    /// One entry of a genesis' board, as stored and shown.
+    GENESIS_POST = "chancery/v1/genesis/post";
+    /// An official's own part in a genesis, kept to go on with after an interruption.
+    GENESIS_JOURNAL = "chancery/v1/genesis/journal";
     /// A TPM's own two keys.
     TPM_FOUNDATION = "chancery/v1/tpm/foundation";
     /// The TPM keys of one generation, sealed.

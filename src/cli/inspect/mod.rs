@@ -7,6 +7,7 @@ mod ceremony;
 mod charter;
 mod dataset;
 mod dkg;
+mod genesis;
 mod key;
 mod quorum;
 mod sheet;
@@ -109,6 +110,11 @@ const ENTRIES: &[Entry] = &[
     Entry::of::<protocol::offer::Offer>(),
     Entry::of::<protocol::offer::SignedOffer>(),
     Entry::of::<protocol::contribution::Contribution>(),
+    Entry::of::<protocol::ceremony::genesis::Message>(),
+    Entry::of::<protocol::ceremony::genesis::Post>(),
+    Entry::of::<protocol::ceremony::genesis::ProvisioningOffer>(),
+    Entry::of::<protocol::ceremony::genesis::GenesisResult>(),
+    Entry::of::<protocol::ceremony::genesis::participant::Journal>(),
     Entry::of::<protocol::partial::PartialDecapsulation>(),
     Entry::of::<protocol::dataset_version::DatasetVersionRecord>(),
     Entry::of::<protocol::dataset_version::SeenVersion>(),

@@ -5,6 +5,8 @@
 //! Its result is the next event. No message of anybody puts a ceremony into a state that it cannot leave, but the ends that
 //! the statement foresees: opened, denied, stopped, expired. protocol.md §20.
 
+pub mod genesis;
+
 mod outcome;
 mod unseal;
 

@@ -26,7 +26,7 @@ pub use kinds::{
     CharterCustody, CharterDataset, CharterEmbassy, CharterMachine, CharterOfficial, CharterOwner, CharterWitness,
     Country, HardwareClass, QuorumRule,
 };
-pub use signed::{Authority, ChainError, CharterSeen, SignedCharter, Signer, VerifiedCharter};
+pub use signed::{Authority, ChainError, CharterSeen, SignedCharter, Signer, Standing, VerifiedCharter};
 
 /// The most data owners, and the most datasets, that one charter names.
 pub const MAX_DATASETS: usize = 1024;

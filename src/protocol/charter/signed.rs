@@ -175,6 +175,17 @@ fn check_generation(before: &Charter, next: &Charter) -> Result<(), ChainError> 
     if same { Ok(()) } else { Err(ChainError::Fork { what: "custody in this generation" }) }
 }
 
+/// Who has signed a charter that waits for more signatures.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether home has.
+    pub home: bool,
+    /// The officials of the predecessor's unseal quorum who have.
+    pub officials: Vec<OfficialName>,
+    /// Those of its recovery quorum who have, as such.
+    pub recovery: Vec<OfficialName>,
+}
+
 /// A charter with signatures, checked by nobody yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedCharter {
@@ -260,6 +271,24 @@ impl SignedCharter {
     /// # Errors
     /// [`ChainError`]; the predecessor stays in force.
     pub fn succeed(self, last: &VerifiedCharter) -> Result<VerifiedCharter, ChainError> {
+        let Standing { home, officials, recovery } = self.standing(last)?;
+        let before = last.charter.parts();
+        let (needed, recovery_needed) = (before.amend_k, before.recovery.threshold.k());
+        if home && officials.len() >= usize::from(needed) {
+            return Ok(VerifiedCharter::new(self, Authority::HomeAndOfficials(officials), Some(last)));
+        }
+        if recovery.len() >= usize::from(recovery_needed) {
+            return Ok(VerifiedCharter::new(self, Authority::RecoveryAlone(recovery), Some(last)));
+        }
+        let (officials, recovery) = (officials.len(), recovery.len());
+        Err(ChainError::TooFew { home, officials, officials_needed: needed, recovery, recovery_needed })
+    }
+
+    /// Who has signed, every signature checked, of a charter that may follow `last`: while signatures are collected.
+    ///
+    /// # Errors
+    /// [`ChainError`] where it cannot follow, or a signature is not right; never for their number.
+    pub fn standing(&self, last: &VerifiedCharter) -> Result<Standing, ChainError> {
         let (parts, before) = (self.charter.parts(), last.charter.parts());
         if before.version.checked_add(1) != Some(parts.version) {
             return Err(ChainError::Gap { found: parts.version, last: before.version });
@@ -289,15 +318,7 @@ impl SignedCharter {
             });
             return Err(ChainError::Stranger { signer: stranger.cloned().unwrap_or(Signer::Home) });
         }
-        let (needed, recovery_needed) = (before.amend_k, before.recovery.threshold.k());
-        if home && officials.len() >= usize::from(needed) {
-            return Ok(VerifiedCharter::new(self, Authority::HomeAndOfficials(officials), Some(last)));
-        }
-        if recovery.len() >= usize::from(recovery_needed) {
-            return Ok(VerifiedCharter::new(self, Authority::RecoveryAlone(recovery), Some(last)));
-        }
-        let (officials, recovery) = (officials.len(), recovery.len());
-        Err(ChainError::TooFew { home, officials, officials_needed: needed, recovery, recovery_needed })
+        Ok(Standing { home, officials, recovery })
     }
 
     fn home_signed(&self, home: &Point) -> Result<bool, ChainError> {

@@ -10,6 +10,7 @@ pub mod certificate;
 pub mod evidence;
 pub mod gathering;
 pub mod message;
+pub mod observer;
 pub mod phase;
 pub mod session;
 pub mod sharing;
@@ -25,5 +26,6 @@ pub use certificate::{Certificate, CertificateError, RecoveryData, RecoveryError
 pub use evidence::{Evidence, EvidenceError};
 pub use gathering::Gathering;
 pub use message::{Contribution, Message1, Message3};
+pub use observer::Observer;
 pub use phase::{Certified, Reason, Round1, Round2, Unfinished};
 pub use session::{Member, Session, Terms, TermsError};

@@ -225,31 +225,18 @@ impl Round1 {
 
     fn outcome(&self) -> Result<(Outcome, SecretScalar), Reason> {
         let all = || self.accepted.iter().flatten();
-        let dealt: Vec<&Dealt> = all().map(|accepted| &accepted.dealt).collect();
-        let (ciphertexts, agreed) = blame::transcript(&self.session, &dealt);
-        let key = agreed.quorum_key()?;
+        let outcome = Outcome::of(&self.session, all().map(|accepted| (&accepted.message, &accepted.dealt)))?;
         let share = ShareSummand::sum(all().map(|accepted| &accepted.summand)).ok_or(Degenerate)?;
         // Every summand was on its polynomial, so the sum is: a check against faults of the machine.
-        if key.share(self.member.position()) != Ok(&Point::mul_generator(share.expose())) {
+        if outcome.key.share(self.member.position()) != Ok(&Point::mul_generator(share.expose())) {
             return Err(Degenerate.into());
         }
-        let outcome = Outcome {
-            messages: all().map(|accepted| accepted.message.clone()).collect(),
-            digests: all().map(|accepted| accepted.message.digest()).collect(),
-            bundles: dealt
-                .iter()
-                .map(|message| sharing::bundle(message.ciphertexts.iter().map(Vec::as_slice)))
-                .collect(),
-            ciphertexts,
-            transcript: agreed.encode(),
-            key,
-        };
         Ok((outcome, share))
     }
 }
 
 /// What a second round 1 message of one sender is: a repetition, something unsigned, or equivocation.
-fn second(session: &Session, earlier: &Message1, message: &Message1) -> Refusal {
+pub(super) fn second(session: &Session, earlier: &Message1, message: &Message1) -> Refusal {
     let from = message.from;
     if !message.is_authentic(session) {
         Refusal::NotAuthentic { from }
@@ -262,8 +249,8 @@ fn second(session: &Session, earlier: &Message1, message: &Message1) -> Refusal 
 }
 
 /// What round 1 came to, the same for everyone who accepted the same messages.
-#[derive(Debug)]
-struct Outcome {
+#[derive(Clone, Debug)]
+pub(super) struct Outcome {
     messages: Vec<Message1>,
     digests: Vec<Hash>,
     bundles: Vec<Vec<u8>>,
@@ -273,7 +260,32 @@ struct Outcome {
 }
 
 impl Outcome {
-    fn check(&self, session: &Session, message: &Message3) -> Result<(), Refusal> {
+    /// What these messages, one of each participant in order of position, come to.
+    pub(super) fn of<'a>(
+        session: &Session,
+        accepted: impl Iterator<Item = (&'a Message1, &'a Dealt)>,
+    ) -> Result<Self, Degenerate> {
+        let (messages, dealt): (Vec<&Message1>, Vec<&Dealt>) = accepted.unzip();
+        let (ciphertexts, agreed) = blame::transcript(session, &dealt);
+        let bundles = dealt.iter().map(|message| sharing::bundle(message.ciphertexts.iter().map(Vec::as_slice)));
+        Ok(Self {
+            key: agreed.quorum_key()?,
+            digests: messages.iter().map(|message| message.digest()).collect(),
+            messages: messages.into_iter().cloned().collect(),
+            bundles: bundles.collect(),
+            ciphertexts,
+            transcript: agreed.encode(),
+        })
+    }
+
+    /// What remains, once every participant has certified.
+    pub(super) fn certified(self, session: &Session, signatures: Vec<Signature>) -> (QuorumKey, RecoveryData) {
+        let certificate = Certificate::new(session, self.ciphertexts, self.transcript, signatures);
+        (self.key, RecoveryData::new(certificate, self.bundles))
+    }
+
+    /// Judges one certification of it.
+    pub(super) fn check(&self, session: &Session, message: &Message3) -> Result<(), Refusal> {
         let from = message.from;
         let key = session.terms().static_key(from)?;
         if !message.is_authentic(session) {
@@ -370,10 +382,8 @@ impl Round2 {
             return Err(Unfinished { phase: Box::new(self), reason: Reason::Waiting(waiting) });
         }
         let Self { member, session, share, outcome, certified, .. } = self;
-        let signatures = certified.into_iter().flatten().collect();
-        let certificate = Certificate::new(&session, outcome.ciphertexts, outcome.transcript, signatures);
-        let recovery = RecoveryData::new(certificate, outcome.bundles);
-        Ok(Certified { member, share, key: outcome.key, recovery })
+        let (key, recovery) = outcome.certified(&session, certified.into_iter().flatten().collect());
+        Ok(Certified { member, share, key, recovery })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::protocol::{
     ceremony::Outcome,
     certificate::UnixTime,
     hash::Hash,
-    ids::{AgentName, CeremonyId, DatasetName, DatasetVersion, OfficialName},
+    ids::{AgentName, Attempt, CeremonyId, DatasetName, DatasetVersion, OfficialName, QuorumKind},
     notice::{Denial, Stop},
     offer::SignedOffer,
     paragraph::Reason,
@@ -109,6 +109,76 @@ acts! {
     6 AuthorityTaken "embassy's authority taken" {
         /// SHA-256 of the certificate.
         certificate: Hash,
+    }
+    /// An official's machine handed something in for a genesis, and it counts.
+    20 GenesisSaid "said in genesis" {
+        /// What, in a few words.
+        what: Reason,
+        /// SHA-256 of the message.
+        message: Hash,
+    }
+    /// An attempt at a quorum's key was given up, and this one begins.
+    21 GenesisAttempt "attempt begins" {
+        /// Which quorum.
+        quorum: QuorumKind,
+        /// The new attempt.
+        attempt: Attempt,
+        /// Why.
+        why: Reason,
+    }
+    /// Evidence convicted an official of cheating in a quorum's key generation.
+    22 GenesisConvicted "convicted" {
+        /// Who.
+        culprit: OfficialName,
+        /// Which quorum.
+        quorum: QuorumKind,
+        /// In which attempt.
+        attempt: Attempt,
+        /// Of what.
+        why: Reason,
+    }
+    /// A quorum's key is made: all its officials have certified it.
+    23 GenesisCertified "quorum's key made" {
+        /// Which quorum.
+        quorum: QuorumKind,
+        /// SHA-256 of the certificate.
+        certificate: Hash,
+    }
+    /// Sessions of the TPM are offered to the officials.
+    24 GenesisOffered "offer made in genesis" {
+        /// The offer's number.
+        number: u32,
+        /// SHA-256 of the offer.
+        offer: Hash,
+    }
+    /// The TPM is about to do what was approved.
+    25 GenesisOrdering "TPM ordered" {
+        /// SHA-256 of the offer.
+        offer: Hash,
+        /// Whose approvals.
+        officials: Vec<OfficialName>,
+    }
+    /// The TPM did it.
+    26 GenesisOrdered "TPM did as ordered" {
+        /// SHA-256 of the offer; none where the TPM was found past this step.
+        offer: Option<Hash>,
+    }
+    /// The TPM did not do it.
+    27 GenesisNotOrdered "TPM did not do as ordered" {
+        /// Why.
+        why: Reason,
+    }
+    /// The TPM made its keys.
+    28 GenesisBorn "TPM's keys made" {
+        /// SHA-256 of the result.
+        result: Hash,
+    }
+    /// The completed charter is in force here.
+    29 GenesisFounded "founded" {
+        /// Its version.
+        version: u32,
+        /// Its hash.
+        charter: Hash,
     }
     /// An official opened a ceremony.
     50 CeremonyOpened "ceremony opened" {

@@ -6,6 +6,7 @@
 //! object, [`custody::Custody`]: its digests come from it here, and the hardware runs its steps on a session.
 
 pub mod approval;
+pub mod creation;
 pub mod custody;
 pub mod ladder;
 pub mod name;
