@@ -28,11 +28,11 @@ use chancery::protocol::{
 use p256::ecdsa::SigningKey;
 use rand_chacha::ChaCha20Rng;
 
-pub const EMBASSIES: [&str; 2] = ["luxembourg", "geneva"];
+pub(crate) const EMBASSIES: [&str; 2] = ["luxembourg", "geneva"];
 const NAMES: [&str; 5] = ["anna", "boris", "clara", "david", "eva"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cheats {
+pub(crate) enum Cheats {
     No,
     BadShare,
     TwoContributions,
@@ -41,19 +41,19 @@ pub enum Cheats {
 
 /// What survives a power failure.
 #[derive(Clone)]
-pub struct Disk {
-    pub journal: Vec<u8>,
-    pub kept: BTreeMap<QuorumKind, (Vec<u8>, Vec<u8>)>,
+pub(crate) struct Disk {
+    pub(crate) journal: Vec<u8>,
+    pub(crate) kept: BTreeMap<QuorumKind, (Vec<u8>, Vec<u8>)>,
 }
 
-pub struct Person {
-    pub name: OfficialName,
-    pub identity: SigningKey,
-    pub dkg: SecretScalar,
-    pub disk: Disk,
-    pub cheats: Cheats,
+pub(crate) struct Person {
+    pub(crate) name: OfficialName,
+    pub(crate) identity: SigningKey,
+    pub(crate) dkg: SecretScalar,
+    pub(crate) disk: Disk,
+    pub(crate) cheats: Cheats,
     /// The board as the running machine has read it.
-    pub read: Option<(Genesis, usize)>,
+    pub(crate) read: Option<(Genesis, usize)>,
 }
 
 fn secret(key: &SecretScalar) -> SecretScalar {
@@ -61,7 +61,7 @@ fn secret(key: &SecretScalar) -> SecretScalar {
 }
 
 impl Person {
-    pub fn clone_for_look(&self) -> Self {
+    pub(crate) fn clone_for_look(&self) -> Self {
         Self {
             name: self.name.clone(),
             identity: self.identity.clone(),
@@ -78,7 +78,7 @@ impl Person {
     }
 
     /// A look; the cheat's machine adds what it likes.
-    pub fn advance(&mut self, genesis: &Genesis, rng: &mut ChaCha20Rng) -> (Vec<Do>, Advice) {
+    pub(crate) fn advance(&mut self, genesis: &Genesis, rng: &mut ChaCha20Rng) -> (Vec<Do>, Advice) {
         let (mut acts, advice) = self.participant(genesis).advance(genesis, &self.identity, &[], rng).unwrap();
         if self.cheats == Cheats::No {
             return (acts, advice);
@@ -124,27 +124,27 @@ impl Person {
         (acts, advice)
     }
 
-    pub fn approve(&self, genesis: &Genesis, offer: &CheckedOffer) -> Message {
+    pub(crate) fn approve(&self, genesis: &Genesis, offer: &CheckedOffer) -> Message {
         self.participant(genesis).approve(genesis.board(), offer, &self.identity).unwrap()
     }
 
-    pub fn sign(&self, genesis: &Genesis, candidate: &SignedCharter) -> Message {
+    pub(crate) fn sign(&self, genesis: &Genesis, candidate: &SignedCharter) -> Message {
         self.participant(genesis).sign(candidate, &self.identity).unwrap()
     }
 
-    pub fn again(&self, genesis: &Genesis, kind: QuorumKind, why: &str) -> Message {
+    pub(crate) fn again(&self, genesis: &Genesis, kind: QuorumKind, why: &str) -> Message {
         self.participant(genesis).again(genesis.board(), kind, Reason::of(why), &self.identity).unwrap()
     }
 }
 
-pub struct Network {
-    pub home: SigningKey,
-    pub people: Vec<Person>,
-    pub founding: VerifiedCharter,
+pub(crate) struct Network {
+    pub(crate) home: SigningKey,
+    pub(crate) people: Vec<Person>,
+    pub(crate) founding: VerifiedCharter,
 }
 
 impl Network {
-    pub fn new(n: u8, embassies: &[&str], rng: &mut ChaCha20Rng) -> Self {
+    pub(crate) fn new(n: u8, embassies: &[&str], rng: &mut ChaCha20Rng) -> Self {
         let home = SigningKey::random(rng);
         let keys: Vec<_> = NAMES[..usize::from(n)]
             .iter()
@@ -213,12 +213,12 @@ impl Network {
     }
 
     /// Takes somebody out, to act on the rest.
-    pub fn take(&mut self, index: usize) -> Person {
+    pub(crate) fn take(&mut self, index: usize) -> Person {
         let stand_in = self.people[index].clone_for_look();
         std::mem::replace(&mut self.people[index], stand_in)
     }
 
-    pub fn put(&mut self, index: usize, person: Person) {
+    pub(crate) fn put(&mut self, index: usize, person: Person) {
         self.people[index] = person;
     }
 }

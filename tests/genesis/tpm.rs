@@ -20,7 +20,7 @@ use rand_core::{OsRng, RngCore};
 
 use crate::people::Network;
 
-pub struct SoftTpm {
+pub(crate) struct SoftTpm {
     ground: Ground,
     storage_root: Point,
     attestation: SigningKey,
@@ -32,7 +32,7 @@ pub struct SoftTpm {
     keys: (SecretScalar, SecretScalar),
 }
 
-pub fn nonce(rng: &mut ChaCha20Rng) -> TpmNonce {
+pub(crate) fn nonce(rng: &mut ChaCha20Rng) -> TpmNonce {
     let mut bytes = [0; 32];
     rng.fill_bytes(&mut bytes);
     TpmNonce::from_bytes(&bytes).unwrap()
@@ -45,7 +45,7 @@ fn fresh() -> TpmNonce {
 }
 
 impl SoftTpm {
-    pub fn new(network: &Network, embassy: &EmbassyName) -> Self {
+    pub(crate) fn new(network: &Network, embassy: &EmbassyName) -> Self {
         Self {
             ground: Ground::new(network.founding.charter(), embassy).unwrap(),
             storage_root: Point::mul_generator(SecretScalar::random(&mut OsRng).expose()),
@@ -58,11 +58,11 @@ impl SoftTpm {
         }
     }
 
-    pub fn moves(&self) -> u32 {
+    pub(crate) fn moves(&self) -> u32 {
         self.moves
     }
 
-    pub fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         self.sessions = None;
     }
 
@@ -70,7 +70,7 @@ impl SoftTpm {
         self.ground.plan.platform.pcrs().map(|pcr| (pcr, [pcr; 32])).collect()
     }
 
-    pub fn offer(&mut self, number: u32, registers: bool) -> Event {
+    pub(crate) fn offer(&mut self, number: u32, registers: bool) -> Event {
         if if registers { self.written == [true; 2] } else { self.counter.is_some() } {
             return Event::Ordered;
         }
@@ -96,10 +96,10 @@ impl SoftTpm {
             nonces,
         };
         self.sessions = Some(offer.clone());
-        Event::Offered(offer)
+        Event::Offered(Box::new(offer))
     }
 
-    pub fn order(&mut self, approvals: &[Vec<TpmApproval>], refuse: bool, forget: bool) -> Event {
+    pub(crate) fn order(&mut self, approvals: &[Vec<TpmApproval>], refuse: bool, forget: bool) -> Event {
         if forget {
             self.sessions = None;
         }
@@ -131,7 +131,7 @@ impl SoftTpm {
         Event::Ordered
     }
 
-    pub fn make_keys(&self, genesis: &Genesis) -> GenesisResult {
+    pub(crate) fn make_keys(&self, genesis: &Genesis) -> GenesisResult {
         let board = genesis.board();
         let counter_first = self.counter.unwrap();
         let custody = self.ground.plan.custody(counter_first).unwrap();

@@ -43,7 +43,7 @@ pub enum Event {
         message: Message,
     },
     /// The TPM's sessions are parked.
-    Offered(ProvisioningOffer),
+    Offered(Box<ProvisioningOffer>),
     /// The TPM gave no sessions; the next [`Event::Poked`] asks again.
     NotOffered {
         /// Why.
@@ -56,7 +56,7 @@ pub enum Event {
     /// It did not.
     NotOrdered(Trouble),
     /// The keys are made and stored.
-    Born(GenesisResult),
+    Born(Box<GenesisResult>),
     /// They are not; the next [`Event::Poked`] asks again.
     NotBorn {
         /// Why.

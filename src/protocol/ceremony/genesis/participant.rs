@@ -180,7 +180,7 @@ pub struct Kept {
 #[derive(Debug)]
 pub enum Do {
     /// Store the journal, durably.
-    Save(Journal),
+    Save(Box<Journal>),
     /// Store the share and the recovery data, durably.
     Keep(Box<Kept>),
     /// Send this.
@@ -455,7 +455,7 @@ impl<'a> Participant<'a> {
             None => {
                 let (_, message) = gathering.complete(rng).map_err(|stop| never(&stop.reason))?;
                 self.journal.own_mut(kind).round1 = Some(message.clone());
-                acts.push(Do::Save(self.journal.clone()));
+                acts.push(Do::Save(Box::new(self.journal.clone())));
                 acts.push(Do::Send(Message::Round1(kind, attempt, Box::new(message))));
                 return Ok(None);
             }
@@ -488,7 +488,7 @@ impl<'a> Participant<'a> {
         let own = self.journal.own_mut(kind);
         // A share of an earlier attempt stays kept until there is another.
         *own = Own { contribution: Some(contribution.clone()), kept: own.kept, ..Own::default() };
-        acts.push(Do::Save(self.journal.clone()));
+        acts.push(Do::Save(Box::new(self.journal.clone())));
         acts.push(Do::Send(Message::Contribution(kind, contribution)));
         Ok(None)
     }
@@ -528,7 +528,7 @@ impl<'a> Participant<'a> {
             None => {
                 let (_, message) = round1.complete().map_err(|stop| never(&stop.reason))?;
                 self.journal.own_mut(kind).round3 = Some(message.clone());
-                acts.push(Do::Save(self.journal.clone()));
+                acts.push(Do::Save(Box::new(self.journal.clone())));
                 acts.push(Do::Send(Message::Round3(kind, attempt, Box::new(message))));
             }
             Some(message) => {
@@ -572,7 +572,7 @@ impl<'a> Participant<'a> {
                 let kept = Kept { kind, position, share, key, recovery: made.recovery.clone() };
                 acts.push(Do::Keep(Box::new(kept)));
                 self.journal.own_mut(kind).kept = Some((attempt, made.certificate_hash));
-                acts.push(Do::Save(self.journal.clone()));
+                acts.push(Do::Save(Box::new(self.journal.clone())));
             }
         }
         if run.unconfirmed().is_some_and(|missing| missing.contains(&&self.name)) {

@@ -169,9 +169,9 @@ impl Genesis {
     pub fn on(self, event: Event) -> (Step, Reply) {
         match event {
             Event::Said { from, message } => self.on_said(from, message),
-            Event::Offered(offer) => self.on_own(Post::Offer(Box::new(offer))),
+            Event::Offered(offer) => self.on_own(Post::Offer(offer)),
             Event::Ordered => self.on_own(Post::Ordered),
-            Event::Born(result) => self.on_own(Post::Result(Box::new(result))),
+            Event::Born(result) => self.on_own(Post::Result(result)),
             Event::NotOffered { why } => match self {
                 Self::AwaitingOffer(phase) => quiet(Self::AwaitingOffer(AwaitingOffer { trouble: Some(why), ..phase })),
                 other => quiet(other),
