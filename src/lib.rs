@@ -6,6 +6,8 @@
 //! cli, with client beside service; `docs/ARCHITECTURE.md` shows it whole.
 
 #[cfg(feature = "tools")]
+pub mod access;
+#[cfg(feature = "tools")]
 pub mod client;
 #[cfg(feature = "hardware")]
 pub mod hardware;

@@ -279,3 +279,34 @@ fn a_case_that_says_too_little_or_too_much_is_refused() {
     assert!(matches!(act.ask(&policy), Err(CaseError::Act { .. })));
     assert!(matches!(Case::read(&[b' '; 20_000]), Err(CaseError::TooLong { .. })));
 }
+
+#[test]
+fn the_command_tells_the_digest_checks_and_asks() {
+    let run = |arguments: &[&str]| {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_chancery")).arg("policy").args(arguments).output();
+        let output = output.unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    };
+    let policy = folder();
+    let policy = policy.to_str().unwrap();
+    let digest = Policy::embedded().unwrap().digest().to_string();
+    assert_eq!(run(&["digest"]), (0, format!("{digest}\n"), String::new()));
+    assert_eq!(run(&["digest", policy]), (0, format!("{digest}\n"), String::new()));
+
+    let (code, out, _) = run(&["check", policy]);
+    assert!(
+        code == 0 && out.contains("permit unwrap-as-its-agent: ") && out.ends_with(&format!("{digest}\n")),
+        "{out}"
+    );
+    let (code, _, err) = run(&["check", "/nowhere"]);
+    assert!(code == 1 && err.contains("/nowhere") && err.contains("Name the directory"), "{err}");
+
+    let case = |name: &str| format!("{policy}/cases/{name}.json");
+    let (code, out, _) = run(&["ask", &case("unwrap-its-agent")]);
+    assert_eq!(code, 0);
+    assert!(out.contains("Yes, by the policy unwrap-as-its-agent: the officials saw this agent"), "{out}");
+    let (code, _, err) = run(&["ask", &case("unwrap-classical"), "--policy", policy]);
+    assert_eq!(code, 1);
+    assert!(err.contains("no: policy no-unwrap-unless-hybrid forbids it to agent replica-1"), "{err}");
+}

@@ -99,6 +99,10 @@ pub(super) enum Failure {
     /// What was asked for is not possible, in one sentence, and what to do in a second.
     #[error("{0}.\n{1}")]
     Refused(String, &'static str),
+    /// The policy says no.
+    #[cfg(feature = "service")]
+    #[error("no: {what}")]
+    Denied { what: String },
     /// Standard output does not take what is written.
     #[error("standard output cannot be written: {0}.\nMake room, or send it elsewhere, and try again")]
     Output(io::Error),

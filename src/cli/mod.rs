@@ -16,6 +16,7 @@ mod network;
 mod official;
 mod output;
 mod pem;
+mod policy;
 mod public_key;
 #[cfg(feature = "service")]
 mod serve;
@@ -78,6 +79,7 @@ enum Command {
     Home(home::Arguments),
     Official(official::Arguments),
     Dataset(dataset::Arguments),
+    Policy(policy::Arguments),
     #[cfg(feature = "service")]
     Serve(serve::Arguments),
     Completions(completions::Arguments),
@@ -91,6 +93,7 @@ impl Command {
             Self::Home(arguments) => home::run(arguments, out),
             Self::Official(arguments) => official::run(arguments, out),
             Self::Dataset(arguments) => dataset::run(arguments, out),
+            Self::Policy(arguments) => policy::run(arguments, out),
             #[cfg(feature = "service")]
             Self::Serve(arguments) => serve::run(arguments),
             Self::Completions(arguments) => completions::run(arguments, &mut Cli::command(), out),

@@ -14,15 +14,12 @@ use crate::{
     },
 };
 
-/// The longest case, in bytes.
-const MAX_CASE_BYTES: usize = 16 * 1024;
-
 /// Why a case is none.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CaseError {
     /// Longer than any case.
-    #[error("a case has at most {MAX_CASE_BYTES} bytes, and this has {found}")]
+    #[error("a case has at most {} bytes, and this has {found}", Case::MAX_BYTES)]
     TooLong {
         /// Its length.
         found: usize,
@@ -181,12 +178,15 @@ fn role<'de, D: Deserializer<'de>>(from: D) -> Result<Role, D::Error> {
 }
 
 impl Case {
+    /// The longest case, in bytes.
+    pub const MAX_BYTES: usize = 16 * 1024;
+
     /// Reads a case.
     ///
     /// # Errors
     /// [`CaseError`].
     pub fn read(json: &[u8]) -> Result<Self, CaseError> {
-        if json.len() > MAX_CASE_BYTES {
+        if json.len() > Self::MAX_BYTES {
             return Err(CaseError::TooLong { found: json.len() });
         }
         Ok(serde_json::from_slice(json)?)

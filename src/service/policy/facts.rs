@@ -35,17 +35,18 @@ pub(super) struct Names {
 type Wrong = String;
 
 impl Names {
-    pub(super) fn new() -> Result<Self, cedar_policy::ParseErrors> {
+    pub(super) fn new() -> Result<Self, Wrong> {
+        let kind = |name: &str| name.parse::<EntityTypeName>().map_err(text);
         let [official, agent, owner, auditor, witness] = ASKERS;
-        let asker = |(role, name): (Role, &str)| Ok::<_, cedar_policy::ParseErrors>((role, name.parse()?));
+        let asker = |(role, name): (Role, &str)| Ok::<_, Wrong>((role, kind(name)?));
         Ok(Self {
             askers: [asker(official)?, asker(agent)?, asker(owner)?, asker(auditor)?, asker(witness)?],
-            action: "Chancery::Action".parse()?,
-            quorum: "Chancery::Quorum".parse()?,
-            embassy: "Chancery::Embassy".parse()?,
-            dataset: "Chancery::Dataset".parse()?,
-            ceremony: "Chancery::Ceremony".parse()?,
-            lease: "Chancery::Lease".parse()?,
+            action: kind("Chancery::Action")?,
+            quorum: kind("Chancery::Quorum")?,
+            embassy: kind("Chancery::Embassy")?,
+            dataset: kind("Chancery::Dataset")?,
+            ceremony: kind("Chancery::Ceremony")?,
+            lease: kind("Chancery::Lease")?,
         })
     }
 

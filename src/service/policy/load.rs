@@ -1,18 +1,14 @@
 //! From text to a policy that can be asked: parsed, named, checked against the schema; refused with the place at fault.
 
-use std::{
-    collections::BTreeMap,
-    io::{self, Read},
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use cedar_policy::{Authorizer, EntityId, PolicyId, PolicySet, Schema, SchemaFragment, ValidationMode, Validator};
 use miette::Diagnostic;
 
 use crate::{
+    access::{self, AccessReadError},
     protocol::{
-        access::{AccessText, AccessTextError, MAX_FILE_BYTES, POLICY_SUFFIX, SCHEMA_FILE},
+        access::{AccessText, SCHEMA_FILE},
         certificate::Role,
         charter::Charter,
         hash::Hash,
@@ -31,17 +27,9 @@ const MAX_ID_BYTES: usize = 63;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
-    /// A file or directory.
-    #[error("{}: {source}. A policy is a directory with {SCHEMA_FILE} and files *{POLICY_SUFFIX}", .path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The texts are no policy's.
+    /// A directory that holds no policy.
     #[error(transparent)]
-    Text(#[from] AccessTextError),
+    Read(#[from] AccessReadError),
     /// Another schema than this program's.
     #[error(
         "{SCHEMA_FILE}: this is not the schema of this version of chancery, which says what policies can be about. Take the \
@@ -89,7 +77,7 @@ impl Policy {
     /// # Errors
     /// [`PolicyError`] with file and line.
     pub fn load(directory: &Path) -> Result<Self, PolicyError> {
-        Self::new(read(directory)?)
+        Self::new(access::read(directory)?)
     }
 
     /// Checks everything that can be checked before somebody asks.
@@ -127,7 +115,7 @@ impl Policy {
             let source = text.policies().get(file).map(String::as_str).unwrap_or_default();
             return Err(mistake(file, source, &what, line_of_id(source, id)));
         }
-        let names = Names::new().map_err(|error| mistake(SCHEMA_FILE, text.schema(), &error.to_string(), None))?;
+        let names = Names::new().map_err(|error| mistake(SCHEMA_FILE, text.schema(), &error, None))?;
         let digest = text.digest();
         Ok(Self { text, digest, schema, set, authorizer: Authorizer::new(), names, notes, who })
     }
@@ -144,31 +132,6 @@ impl Policy {
             Err(PolicyError::NotTheCharters { charter: named, found: self.digest })
         }
     }
-}
-
-/// Reads a policy's directory. Other files there are of no interest.
-pub(super) fn read(directory: &Path) -> Result<AccessText, PolicyError> {
-    let failed = |path: &Path| {
-        let path = path.to_path_buf();
-        move |source| PolicyError::Read { path, source }
-    };
-    let mut policies = Vec::new();
-    for entry in std::fs::read_dir(directory).map_err(failed(directory))? {
-        let path = entry.map_err(failed(directory))?.path();
-        let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-        if name.ends_with(POLICY_SUFFIX) {
-            policies.push((name.to_owned(), bounded(&path).map_err(failed(&path))?));
-        }
-    }
-    let schema = directory.join(SCHEMA_FILE);
-    Ok(AccessText::new(bounded(&schema).map_err(failed(&schema))?, policies)?)
-}
-
-/// One byte above the bound, so that what is too long is seen to be.
-fn bounded(path: &Path) -> Result<String, io::Error> {
-    let mut text = String::new();
-    std::fs::File::open(path)?.take(MAX_FILE_BYTES as u64 + 1).read_to_string(&mut text)?;
-    Ok(text)
 }
 
 type Who = BTreeMap<&'static str, Arc<str>>;
