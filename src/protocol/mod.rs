@@ -32,6 +32,7 @@ pub mod partial;
 pub mod quorum;
 pub mod quorum_key;
 pub mod recipient;
+pub mod release;
 pub mod roll;
 pub mod secret;
 pub mod signer;

@@ -9,6 +9,7 @@ use chancery::protocol::{
     notice::{Denial, Stop},
     offer::{Offer, SignedOffer},
     recipient::RecipientCard,
+    release::ReleaseParts,
     roll::Entry,
     statement::{SignedStatement, Statement},
 };
@@ -86,6 +87,17 @@ impl Inspect for Beat {
             .fact("nonce", hex(&request.nonce.0))
             .unchecked("the witness's signature: it needs the witness's key from your charter")
             .unchecked("whether it is fresh: only the embassy that drew the nonce can tell")
+    }
+}
+
+impl Inspect for ReleaseParts {
+    const KIND: &'static str = "an embassy's halves of a release, sealed to its recipient";
+
+    fn sheet(&self) -> Sheet {
+        Sheet::new()
+            .fact("for the offer", self.offer())
+            .fact("halves", format!("{}, one for each dataset, sealed", self.count()))
+            .unchecked("what is sealed: only the recipient's key opens it")
     }
 }
 

@@ -106,6 +106,7 @@ const ENTRIES: &[Entry] = &[
     Entry::of::<protocol::roll::Entry>(),
     Entry::of::<protocol::beat::Beat>(),
     Entry::of::<protocol::lease::LeaseRecord>(),
+    Entry::of::<protocol::release::ReleaseParts>(),
     Entry::of::<protocol::ceremony::UnsealRecord>(),
     Entry::of::<protocol::offer::Offer>(),
     Entry::of::<protocol::offer::SignedOffer>(),

@@ -14,6 +14,7 @@ use crate::protocol::{
     paragraph::Reason,
     quorum::Threshold,
     quorum_key::tests::dealt,
+    recipient::RecipientCard,
     secret::SecretScalar,
     slot::{SealedFor, SeenPoints},
     statement::{
@@ -280,6 +281,55 @@ impl World {
 
     pub(crate) fn recipient(&self, dataset: usize) -> Recipient {
         self.seeds[dataset].key().recipient()
+    }
+
+    /// An offer to release every dataset to somebody.
+    pub(crate) fn release_offer(&self, card: &RecipientCard) -> SignedOffer {
+        let all: Vec<usize> = (0..self.versions.len()).collect();
+        let parts = StatementParts { mode: Mode::Release { recipient: Box::new(card.clone()) }, ..self.parts(&all) };
+        let here = SealedFor::Embassy(self.facts.embassy().clone());
+        let openings = self.versions.iter().zip(1..).map(|(version, at)| Opening {
+            slot: version.slot(&here).unwrap().id(),
+            nonce: TpmNonce::from_bytes(&[at; 32]).unwrap(),
+        });
+        let offer = Offer::new(self.signed(parts), 1, card.hybrid().clone(), openings.collect()).unwrap();
+        SignedOffer::sign(offer, &self.embassy).unwrap()
+    }
+
+    pub(crate) fn lease_offer(&self) -> SignedOffer {
+        self.offer()
+    }
+
+    pub(crate) fn review_for<'a>(&'a self, recipient: &'a crate::protocol::recipient::Recipient) -> Review<'a> {
+        Review { recipient: Some(recipient), ..self.review() }
+    }
+
+    pub(crate) fn contribution_for(&self, place: usize, offer: &SignedOffer, review: &Review<'_>) -> Contribution {
+        let checked = CheckedOffer::check(offer, review, &mut SeenPoints::new()).unwrap();
+        checked.contribute(&self.facts, &self.official(&self.people[place]), 600, &mut OsRng).unwrap()
+    }
+
+    /// The same with a wrong share of w inside, signed by its official; only the recipient can tell.
+    pub(crate) fn spoilt(&self, place: usize, good: &Contribution, key: &HybridSecretKey) -> Contribution {
+        let person = &self.people[place];
+        let mut halves = Halves::open(good, self.versions.len(), key).unwrap();
+        halves.shares[0].expose_mut()[31] ^= 1;
+        let sealed = halves.seal(key.public(), good.offer(), person.position, &mut OsRng).unwrap();
+        let approvals = good.approvals().to_vec();
+        Contribution::sign(person.position, *good.offer(), approvals, sealed, &person.identity).unwrap()
+    }
+
+    /// Each slot with what a TPM that holds this exponent gives for it; the right one is the world's own.
+    pub(crate) fn halves_of_tpm(&self, wrong: bool) -> Vec<(VerifiedSlot, SharedPoint)> {
+        let here = SealedFor::Embassy(self.facts.embassy().clone());
+        let wrong = wrong.then(|| SecretScalar::random(&mut OsRng));
+        let key = wrong.as_ref().unwrap_or(&self.custody_key);
+        let slots = self.versions.iter().map(|version| version.slot(&here).unwrap().clone());
+        slots.map(|slot| (slot.clone(), SharedPoint::take(&mut slot.point().mul(key.expose())))).collect()
+    }
+
+    pub(crate) const fn prepared(&self) -> &PreparedQuorum {
+        &self.quorum
     }
 
     /// What an official orders, under a name that may be another's.
