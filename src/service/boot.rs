@@ -26,7 +26,15 @@ use crate::{
     },
     service::{
         App, Custody, Parts, accept,
+        arena::{Arena, ArenaError, CELLS},
         directory::{self, Directory, DirectoryError, Settings},
+        lease::{
+            clock::boot_clock,
+            error::LeaseError,
+            keeper::{self, Leases},
+            rules::rules_in_force,
+        },
+        policy::PolicyError,
         tls::{Leaf, Leafing, Tls, TlsError},
         trust::{Clock, InForce, Trust, TrustError},
     },
@@ -100,6 +108,15 @@ pub enum BootError {
         /// The TPM's.
         pin: CharterId,
     },
+    /// The access policy.
+    #[error("{0}. The policy that the charter names belongs into the folder policy of the directory")]
+    Policy(#[from] PolicyError),
+    /// The leases of an earlier process, or the memory for new ones.
+    #[error("{0}")]
+    Leases(#[from] LeaseError),
+    /// The memory that keys lie in.
+    #[error("{0}")]
+    Arena(#[from] ArenaError),
     /// TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -162,6 +179,8 @@ pub async fn open(
         puts.push(put);
     }
 
+    let policy = directory.policy()?;
+    policy.check_charter(charter.charter())?;
     let custody = Custody::of(&charter, &embassy)?;
     let facts = custody.facts.clone();
     let keys = directory.keys()?.ok_or_else(|| BootError::NoKeys { path: directory.path(directory::KEYS) })?;
@@ -195,9 +214,27 @@ pub async fn open(
     };
     let tls = Arc::new(Tls::new(&trust, leaf)?);
     let tpm = Arc::new(tpm);
-    let machine: Arc<dyn MachineTpm + Send + Sync> = Arc::<EmbassyTpm>::clone(&tpm);
     let trust = Arc::new(InForce::new(trust));
-    let app = App::new(Parts { embassy, trust, custody, clock: Arc::clone(&clock), store, machine });
+    let arena = Arena::new(CELLS)?;
+    tracing::info!(protection = ?arena.protection(), "the memory for keys");
+    let leases = Leases::open(keeper::Parts {
+        embassy: embassy.clone(),
+        arena,
+        store: Arc::clone(&store),
+        boot_clock: boot_clock(),
+        wall_clock: Arc::clone(&clock),
+        rules: rules_in_force(Arc::clone(&trust), embassy.clone()),
+    });
+    let app = App::new(Parts {
+        embassy,
+        trust,
+        custody,
+        clock: Arc::clone(&clock),
+        store,
+        tpm: Arc::<EmbassyTpm>::clone(&tpm),
+        policy,
+        leases: leases.await?,
+    });
     // From here on the charters and the list are those of this TPM's network: remember them, and this start.
     acts.push(boot);
     while puts.len() >= crate::store::MAX_PUTS {
@@ -206,11 +243,13 @@ pub async fn open(
         app.save(puts.drain(..crate::store::MAX_PUTS / 2).collect(), first(&mut acts)).await?;
     }
     app.save(puts, acts.into_iter().map(|act| (app.itself(), act)).collect()).await?;
+    let ceremonies = app.resume_ceremonies().await?;
     let bounds = accept::Bounds { connections: settings.connections, ..accept::Bounds::default() };
     tracing::info!(
         embassy = %app.embassy(),
         total_ms = began.elapsed().as_millis(),
         tpm_ms = taken.tpm.as_millis(),
+        ceremonies,
         "ready"
     );
     Ok(Ready { app, tls, tpm, leafing, clock, directory: directory.clone(), bounds })
@@ -320,8 +359,15 @@ impl Ready {
             leafing: self.leafing,
             clock: self.clock,
         }));
+        let leases = tokio::spawn(Arc::clone(self.app.leases()).run());
+        let resets = tokio::spawn(self.app.clone().watch_resets());
         accept::serve(listener, self.app.clone(), router, self.tls, self.bounds, stop).await;
-        keeper.abort();
+        for task in [keeper, leases, resets] {
+            task.abort();
+        }
+        self.app.stop_ceremonies().await;
+        // Wiped first; that it is written down as well is worth an error of its own.
+        self.app.leases().shut_down().await?;
         self.app.save(Vec::new(), vec![(self.app.itself(), halted())]).await?;
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::{
         ids::EmbassyName,
         wire::{Document, WireError},
     },
+    service::policy::{Policy, PolicyError},
 };
 
 /// The longest settings file.
@@ -39,6 +40,8 @@ pub const HOME: &str = "home.crt";
 pub const LIST: &str = "home.crl";
 /// The certificate of the embassy's own authority.
 pub const AUTHORITY: &str = "embassy.crt";
+/// The access policy, where it is not the one that chancery brings.
+pub const POLICY: &str = "policy";
 /// The store.
 pub const STORE: &str = "store.sqlite";
 
@@ -210,6 +213,15 @@ impl Directory {
             }
         }
         Ok(found.into_values().collect())
+    }
+
+    /// The access policy: that of the folder, or, where there is none, the one that chancery brings.
+    ///
+    /// # Errors
+    /// [`PolicyError`].
+    pub fn policy(&self) -> Result<Policy, PolicyError> {
+        let folder = self.path(POLICY);
+        if folder.is_dir() { Policy::load(&folder) } else { Policy::embedded() }
     }
 
     /// The embassy's keys; `None` where they are not made yet.

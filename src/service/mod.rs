@@ -8,10 +8,12 @@ pub mod accept;
 pub mod arena;
 pub mod boot;
 pub mod directory;
+mod driver;
 pub mod lease;
 pub mod peer;
 pub mod policy;
 pub mod problem;
+mod release;
 pub mod routes;
 pub mod tls;
 pub mod trust;
@@ -23,9 +25,9 @@ use axum::{Router, middleware};
 use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
-    hardware::{MachineTpm, TpmError},
+    hardware::{CustodyTpm, MachineTpm, TpmError},
     protocol::{
-        certificate::{Role, UnixTime},
+        certificate::UnixTime,
         charter::{CharterError, VerifiedCharter},
         facts::CustodyFacts,
         ids::EmbassyName,
@@ -34,7 +36,10 @@ use crate::{
         wire::Document,
     },
     service::{
+        driver::Driver,
+        lease::keeper::Leases,
         peer::Peer,
+        policy::{Act as Asked, Asker, Place, Policy, Question},
         problem::{Code, Problem},
         trust::{Clock, InForce, Trust},
         versions::Versions,
@@ -63,6 +68,11 @@ impl Custody {
     }
 }
 
+/// The embassy's TPM, for the quorum and for itself.
+pub trait Tpm: CustodyTpm + MachineTpm + Send + Sync {}
+
+impl<T: CustodyTpm + MachineTpm + Send + Sync> Tpm for T {}
+
 /// What every route sees.
 #[derive(Clone)]
 pub struct App(Arc<Inner>);
@@ -72,9 +82,12 @@ struct Inner {
     trust: Arc<InForce>,
     clock: Clock,
     store: Arc<dyn Store>,
-    machine: Arc<dyn MachineTpm + Send + Sync>,
+    tpm: Arc<dyn Tpm>,
+    policy: Policy,
+    leases: Arc<Leases>,
     custody: RwLock<Arc<Custody>>,
     versions: Versions,
+    driver: Driver,
     turn: Mutex<()>,
 }
 
@@ -90,17 +103,21 @@ pub struct Parts {
     pub clock: Clock,
     /// What outlives the process.
     pub store: Arc<dyn Store>,
-    /// The machine's side of the TPM.
-    pub machine: Arc<dyn MachineTpm + Send + Sync>,
+    /// The TPM.
+    pub tpm: Arc<dyn Tpm>,
+    /// Who may ask what: the policy that the charter names.
+    pub policy: Policy,
+    /// The leases of this embassy.
+    pub leases: Arc<Leases>,
 }
 
 impl App {
     /// Takes what was opened.
     pub fn new(parts: Parts) -> Self {
-        let Parts { embassy, trust, custody, clock, store, machine } = parts;
+        let Parts { embassy, trust, custody, clock, store, tpm, policy, leases } = parts;
         let custody = RwLock::new(Arc::new(custody));
-        let (versions, turn) = (Versions::default(), Mutex::new(()));
-        Self(Arc::new(Inner { embassy, trust, clock, store, machine, custody, versions, turn }))
+        let (versions, driver, turn) = (Versions::default(), Driver::default(), Mutex::new(()));
+        Self(Arc::new(Inner { embassy, trust, clock, store, tpm, policy, leases, custody, versions, driver, turn }))
     }
 
     /// Which embassy this is.
@@ -128,6 +145,24 @@ impl App {
         &self.0.store
     }
 
+    /// The leases of this embassy.
+    pub fn leases(&self) -> &Arc<Leases> {
+        &self.0.leases
+    }
+
+    /// Who may ask what.
+    pub fn policy(&self) -> &Policy {
+        &self.0.policy
+    }
+
+    pub(crate) fn tpm(&self) -> Arc<dyn Tpm> {
+        Arc::clone(&self.0.tpm)
+    }
+
+    pub(crate) fn driver(&self) -> &Driver {
+        &self.0.driver
+    }
+
     pub(crate) fn versions(&self) -> &Versions {
         &self.0.versions
     }
@@ -140,6 +175,12 @@ impl App {
     /// What a next charter would say of this embassy. A charter that moves custody is for a service that starts anew, with
     /// the keys of that custody.
     pub(crate) fn custody_of(&self, next: &VerifiedCharter) -> Result<Custody, Problem> {
+        self.policy().check_charter(next.charter()).map_err(|error| {
+            Code::WrongMode
+                .because(error)
+                .who("the embassy's operator")
+                .next("Stop the service, put that policy into the folder policy of its directory, start it.")
+        })?;
         let custody = Custody::of(next, self.embassy()).map_err(|error| Code::Refused.because(error))?;
         let now = self.custody();
         let (old, new) = (&now.facts, &custody.facts);
@@ -176,19 +217,19 @@ impl App {
         Who::Embassy(self.embassy().clone())
     }
 
-    /// Whether a peer may do something.
-    pub(crate) fn ask(&self, peer: &Peer, roles: &[Role]) -> Result<(), Problem> {
-        peer.in_role(roles).map(drop)
-    }
-
-    /// Whether a peer may bring a version of a dataset.
-    pub(crate) fn ask_take_dataset(
-        &self,
-        peer: &Peer,
-        dataset: &crate::protocol::ids::DatasetName,
-    ) -> Result<(), Problem> {
-        let _ = dataset;
-        peer.in_role(&[Role::DataOwner]).map(drop)
+    /// Asks the access policy whether a peer may do something.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the policy, who may, and what to do.
+    pub fn ask(&self, peer: &Peer, act: Asked<'_>) -> Result<(), Problem> {
+        let trust = self.trust().get();
+        let charter = trust.charter().charter();
+        let who = Asker::new(peer.role(), peer.name(), charter);
+        let unknown = || Code::WrongMode.because("the charter in force does not name this embassy");
+        let place = Place::of(self.embassy(), charter).ok_or_else(unknown)?;
+        let permitted = self.policy().ask(&Question { who: &who, act, place: &place })?;
+        tracing::debug!(act = permitted.act(), policy = permitted.policy(), who = %who, "permitted");
+        Ok(())
     }
 
     /// Asks the TPM, off the threads that serve: a TPM takes its time.
@@ -197,10 +238,10 @@ impl App {
     /// [`Code::Tpm`].
     pub async fn machine<T: Send + 'static>(
         &self,
-        ask: impl FnOnce(&(dyn MachineTpm + Send + Sync)) -> Result<T, TpmError> + Send + 'static,
+        ask: impl FnOnce(&dyn Tpm) -> Result<T, TpmError> + Send + 'static,
     ) -> Result<T, Problem> {
-        let machine = Arc::clone(&self.0.machine);
-        match tokio::task::spawn_blocking(move || ask(machine.as_ref())).await {
+        let tpm = self.tpm();
+        match tokio::task::spawn_blocking(move || ask(tpm.as_ref())).await {
             Ok(answer) => Ok(answer?),
             Err(_) => Err(Code::Internal.because("a call to the TPM ended in a fault of chancery's own")),
         }

@@ -11,7 +11,7 @@ use crate::{
     protocol::{
         dataset_version::{CharteredDataset, DatasetVersionRecord, VerifiedVersion},
         hash::Hash,
-        ids::{DatasetName, DatasetVersion},
+        ids::{DatasetName, DatasetVersion, OwnerName},
         statement::DatasetAt,
         wire::Document,
     },
@@ -54,6 +54,17 @@ impl Versions {
 }
 
 impl App {
+    /// Whose dataset it is, by the charter in force.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`].
+    pub(crate) fn owner_of(&self, dataset: &DatasetName) -> Result<OwnerName, Problem> {
+        let trust = self.trust().get();
+        let known = trust.charter().charter().parts().datasets.iter().find(|known| known.name == *dataset);
+        let unknown = || Code::NotFound.because(format!("the charter in force names no dataset {dataset}"));
+        known.map(|known| known.owner.clone()).ok_or_else(unknown)
+    }
+
     /// Checks owner, signature and every slot against the charter in force.
     ///
     /// # Errors

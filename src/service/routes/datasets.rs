@@ -20,6 +20,7 @@ use crate::{
     service::{
         App,
         peer::Caller,
+        policy::Act as Asked,
         problem::{Code, Problem},
         routes::Body,
         versions,
@@ -55,7 +56,7 @@ async fn datasets(
     caller: Caller,
     Query(asked): Query<After>,
 ) -> Result<Json<DatasetPage>, Problem> {
-    app.ask(&caller, super::READ_DATASETS)?;
+    app.ask(&caller, Asked::ReadDatasets)?;
     let rows = app.store().list(Kind::DatasetVersion, asked.after.as_deref(), PAGE).await?;
     let next = rows.last().map(|(id, _)| id.clone());
     let mut listed = Vec::new();
@@ -88,7 +89,7 @@ async fn dataset(
     caller: Caller,
     Path((name, version)): Path<(String, u32)>,
 ) -> Result<Json<DocumentBody>, Problem> {
-    app.ask(&caller, super::READ_DATASETS)?;
+    app.ask(&caller, Asked::ReadDatasets)?;
     let missing = || Code::NotFound.because("there is no such dataset version here");
     let (name, version) =
         (DatasetName::new(&name).map_err(|_| missing())?, DatasetVersion::new(version).ok_or_else(missing)?);
@@ -111,7 +112,8 @@ async fn take_dataset(
 ) -> Result<Json<Taken>, Problem> {
     let record: DatasetVersionRecord = body.read()?;
     let (name, version) = (record.unverified().dataset.clone(), record.unverified().version);
-    app.ask_take_dataset(&caller, &name)?;
+    let owner = app.owner_of(&name)?;
+    app.ask(&caller, Asked::TakeDataset { dataset: &name, owner: &owner })?;
     let (key, bytes) = (versions::key(&name, version), record.encode());
     let hash = Hash::of_bytes(&bytes);
     if let Some(known) = app.store().get(&key).await? {

@@ -1,5 +1,6 @@
 //! The API's paths, one file per subject, and what they have in common: bounds, reading, answering, the description.
 
+mod ceremonies;
 mod datasets;
 mod network;
 mod roll;
@@ -18,17 +19,10 @@ use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use crate::protocol::certificate::Role;
 use crate::service::{
     App,
     problem::{Code, Problem},
 };
-
-const LOOK: &[Role] = &[Role::Official, Role::Agent, Role::DataOwner, Role::Auditor, Role::Witness];
-const TAKE_CHARTER: &[Role] = &[Role::Official];
-const TAKE_REVOCATIONS: &[Role] = &[Role::Official, Role::DataOwner, Role::Auditor, Role::Witness];
-const READ_DATASETS: &[Role] = &[Role::Official, Role::Agent, Role::DataOwner, Role::Auditor];
-const READ_ROLL: &[Role] = &[Role::Official, Role::Auditor, Role::Witness];
 
 /// The longest request, in bytes: the largest document (a dataset version, or a charter with its signatures) in base64.
 pub const MAX_REQUEST_BYTES: usize = 1024 * 1024;
@@ -55,6 +49,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(status::routes())
         .merge(network::routes())
         .merge(datasets::routes())
+        .merge(ceremonies::routes())
         .merge(roll::routes())
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
 }

@@ -23,6 +23,7 @@ use crate::{
         App,
         boot::{charter_key, list_key},
         peer::Caller,
+        policy::Act as Asked,
         problem::{Code, Problem},
         routes::Body,
         trust::TrustError,
@@ -58,7 +59,7 @@ async fn charters(
     caller: Caller,
     Query(asked): Query<Since>,
 ) -> Result<Json<CharterPage>, Problem> {
-    app.ask(&caller, super::LOOK)?;
+    app.ask(&caller, Asked::Look)?;
     let after = asked.from.and_then(|from| from.checked_sub(1)).map(|before| charter_key(before).id);
     let rows = app.store().list(Kind::Charter, after.as_deref(), crate::store::MAX_ROWS).await?;
     let mut room = PAGE_BYTES;
@@ -87,7 +88,7 @@ async fn take_charter(
     caller: Caller,
     Body(body): Body<DocumentBody>,
 ) -> Result<Json<Taken>, Problem> {
-    app.ask(&caller, super::TAKE_CHARTER)?;
+    app.ask(&caller, Asked::TakeCharter)?;
     let signed: SignedCharter = body.read()?;
     let (hash, version) = (signed.unverified().hash(), signed.unverified().parts().version);
     let taken = |new| Ok(Json(Taken { id: hash.to_string(), new }));
@@ -119,7 +120,7 @@ async fn take_charter(
     responses((status = 200, body = RevocationList), (status = "4XX", body = api::Problem, content_type = "application/problem+json"))
 )]
 async fn revocations(State(app): State<App>, caller: Caller) -> Result<Json<RevocationList>, Problem> {
-    app.ask(&caller, super::LOOK)?;
+    app.ask(&caller, Asked::Look)?;
     let trust = app.trust().get();
     let DocumentBody { document } = DocumentBody::of_bytes(trust.list());
     let list = trust.revocations();
@@ -139,7 +140,7 @@ async fn take_revocations(
     caller: Caller,
     Body(body): Body<DocumentBody>,
 ) -> Result<Json<Taken>, Problem> {
-    app.ask(&caller, super::TAKE_REVOCATIONS)?;
+    app.ask(&caller, Asked::TakeRevocations)?;
     app.take_list(&body.bytes()?, caller.who()?).await.map(Json)
 }
 

@@ -11,7 +11,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     client::api::{self, DocumentBody, Line, RollEntry, RollPage},
     protocol::{roll::Entry, wire::Document},
-    service::{App, peer::Caller, problem::Problem},
+    service::{App, peer::Caller, policy::Act as Asked, problem::Problem},
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -37,7 +37,7 @@ struct Stretch {
     responses((status = 200, body = RollPage), (status = "4XX", body = api::Problem, content_type = "application/problem+json"))
 )]
 async fn roll(State(app): State<App>, caller: Caller, Query(asked): Query<Stretch>) -> Result<Json<RollPage>, Problem> {
-    app.ask(&caller, super::READ_ROLL)?;
+    app.ask(&caller, Asked::ReadRoll)?;
     let size = app.store().roll_size().await?;
     let rows = app.store().roll(asked.from.unwrap_or(0), asked.limit.unwrap_or(100)).await?;
     let entries = rows

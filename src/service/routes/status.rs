@@ -8,6 +8,7 @@ use crate::{
     service::{
         App,
         peer::{Caller, Exchange},
+        policy::Act as Asked,
         problem::Problem,
     },
 };
@@ -24,6 +25,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     responses((status = 200, body = api::Status), (status = "4XX", body = api::Problem, content_type = "application/problem+json"))
 )]
 async fn status(State(app): State<App>, caller: Caller) -> Result<Json<api::Status>, Problem> {
+    app.ask(&caller, Asked::Look)?;
     // A TPM that is away is no reason to say nothing.
     let clock = app.machine(|tpm| tpm.clock()).await.ok();
     let trust = app.trust().get();

@@ -54,6 +54,23 @@ impl UnsealRecord {
         self.attempt
     }
 
+    /// The offer that officials can contribute to, or that was opened, unchecked; none while there is none.
+    pub fn offer(&self) -> Option<&SignedOffer> {
+        match &self.phase {
+            Stored::AwaitingOffer | Stored::Ended(_, None) => None,
+            Stored::Offered(offer) => Some(offer),
+            Stored::Released(handed) | Stored::Ended(_, Some(handed)) => Some(&handed.offer),
+        }
+    }
+
+    /// What the recipient of a release can fetch, unchecked; nothing before the TPM has opened.
+    pub fn handed(&self) -> Option<&Handed> {
+        match &self.phase {
+            Stored::Released(handed) | Stored::Ended(_, Some(handed)) => Some(handed),
+            Stored::AwaitingOffer | Stored::Offered(_) | Stored::Ended(_, None) => None,
+        }
+    }
+
     /// How it ended; `None` while it goes on.
     pub const fn outcome(&self) -> Option<&Outcome> {
         match &self.phase {

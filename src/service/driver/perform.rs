@@ -1,0 +1,190 @@
+//! What the driver does with the TPM, off the threads that serve: making an offer, and opening one at k.
+//!
+//! Nothing here decides. An offer is judged by the ceremony like a stranger's, and what opens is whatever the quorum's token
+//! and the TPM's policy let open. Secrets live in these calls and in what they return, and the stack that they used is
+//! overwritten.
+
+use p256::ecdsa::Signature;
+use rand_core::OsRng;
+
+use crate::{
+    hardware::{ApprovalRefusal, Order, Outcome, ParkedCommand, Remedy, TpmError},
+    protocol::{
+        ceremony::{Event, Material, Trouble},
+        dataset_version::VerifiedVersion,
+        facts::CustodyFacts,
+        gathering::Opened,
+        hybrid::HybridSecretKey,
+        offer::{Offer, Opening, SignedOffer},
+        quorum::Position,
+        secret::SharedPoint,
+        slot::SealedFor,
+        statement::SignedStatement,
+        tpm::approval::TpmApproval,
+    },
+    service::{Tpm, arena::without_trace},
+};
+
+/// Why there is no offer.
+pub(super) struct NoOffer {
+    why: String,
+    again: bool,
+}
+
+impl NoOffer {
+    pub(super) fn event(self, attempt: u32) -> Event {
+        Event::NotOffered { attempt, why: self.why, again: self.again }
+    }
+
+    pub(super) fn fault() -> Self {
+        Self { why: "a fault of chancery's own".to_owned(), again: true }
+    }
+}
+
+impl From<TpmError> for NoOffer {
+    fn from(error: TpmError) -> Self {
+        Self { why: error.to_string(), again: error.remedy() == Remedy::Retry }
+    }
+}
+
+fn never(why: impl std::fmt::Display) -> NoOffer {
+    NoOffer { why: why.to_string(), again: false }
+}
+
+/// protocol.md §9.2: a session for each TPM command, its nonce authenticated; a ceremony key, unless everything is for a
+/// recipient; the TPM signs.
+pub(super) fn make_offer(
+    tpm: &dyn Tpm,
+    facts: &CustodyFacts,
+    versions: &[VerifiedVersion],
+    statement: SignedStatement,
+    attempt: u32,
+) -> Result<(Vec<ParkedCommand>, Event), NoOffer> {
+    let here = SealedFor::Embassy(facts.embassy().clone());
+    let slots = versions.iter().map(|version| version.slot(&here)).collect::<Option<Vec<_>>>();
+    let slots = slots.ok_or_else(|| never("a dataset version has no slot for this embassy"))?;
+    let orders: Vec<Order> = slots.iter().map(|slot| Order::Decapsulate(*slot.point())).collect();
+    let parked = tpm.begin(&orders)?;
+    let openings = slots.iter().zip(&parked);
+    let openings =
+        openings.map(|(slot, command)| Opening { slot: slot.id(), nonce: command.request().nonce }).collect();
+    let (key, public) = match statement.unverified().mode().recipient() {
+        Some(recipient) => (None, recipient.hybrid().clone()),
+        None => {
+            let key = HybridSecretKey::random(&mut OsRng);
+            let public = key.public().clone();
+            (Some(key), public)
+        }
+    };
+    let offer = Offer::new(statement, attempt, public, openings).map_err(never)?;
+    let signature = tpm.sign_as_embassy(offer.hash().as_bytes())?;
+    let signature = Signature::from_slice(&signature).map_err(never)?;
+    let offer = Box::new(SignedOffer::new(offer, signature));
+    Ok((parked, Event::Offered { offer, key }))
+}
+
+/// What came of an opening that succeeded.
+pub(super) enum Came {
+    /// The seeds of a lease.
+    Seeds(Vec<Opened>),
+    /// The TPM's halves of a release, in the statement's order.
+    Halves(Vec<SharedPoint>),
+}
+
+/// Runs the parked commands with the approvals that the quorum gave, and opens. The commands come back in any case: those
+/// that never ran are good for another try.
+pub(super) fn open(
+    tpm: &dyn Tpm,
+    facts: &CustodyFacts,
+    versions: &[VerifiedVersion],
+    material: Material,
+    parked: &mut [ParkedCommand],
+) -> Result<Came, Trouble> {
+    without_trace(|| match material {
+        Material::Lease(quorate) => {
+            let openings = quorate.into_openings();
+            let approvals: Vec<&[TpmApproval]> = openings.iter().map(|opening| opening.approvals()).collect();
+            let halves = halves(tpm, facts, &approvals, parked)?;
+            let opened = openings.into_iter().zip(&halves).zip(versions).map(|((opening, half), version)| {
+                opening.open(half, version).map_err(|error| Trouble::Examine { why: error.to_string() })
+            });
+            opened.collect::<Result<_, _>>().map(Came::Seeds)
+        }
+        Material::Release(quorate) => {
+            let openings = quorate.into_openings();
+            let approvals: Vec<&[TpmApproval]> = openings.iter().map(|opening| opening.approvals()).collect();
+            halves(tpm, facts, &approvals, parked).map(Came::Halves)
+        }
+    })
+}
+
+/// The TPM's half of each slot.
+fn halves(
+    tpm: &dyn Tpm,
+    facts: &CustodyFacts,
+    approvals: &[&[TpmApproval]],
+    parked: &mut [ParkedCommand],
+) -> Result<Vec<SharedPoint>, Trouble> {
+    if parked.len() != approvals.len() {
+        return Err(Trouble::FreshApprovals { why: "the sessions of this offer are gone".to_owned() });
+    }
+    let mut halves = Vec::with_capacity(parked.len());
+    for (command, approvals) in parked.iter_mut().zip(approvals) {
+        let half = half(tpm, facts, approvals, command);
+        halves.push(half.map_err(|trouble| after(halves.len(), trouble))?);
+    }
+    Ok(halves)
+}
+
+fn half(
+    tpm: &dyn Tpm,
+    facts: &CustodyFacts,
+    approvals: &[TpmApproval],
+    command: &mut ParkedCommand,
+) -> Result<SharedPoint, Trouble> {
+    let mut refused: Vec<(Position, String)> = Vec::new();
+    for approval in approvals {
+        match command.approve(approval.clone(), facts.expiry_max_seconds()) {
+            Ok(_) => {}
+            // An earlier try took it already.
+            Err(error) if error.refusal == ApprovalRefusal::Repeated => {}
+            Err(error) => refused.push((error.official, error.refusal.to_string())),
+        }
+    }
+    if !refused.is_empty() {
+        return Err(Trouble::Refused { officials: refused });
+    }
+    match tpm.finish(command) {
+        Ok(Outcome::Shared(half)) => Ok(half),
+        Ok(Outcome::Done) => Err(Trouble::Examine { why: "the TPM ran another command than was ordered".to_owned() }),
+        Err(error) => Err(trouble(&error)),
+    }
+}
+
+fn trouble(error: &TpmError) -> Trouble {
+    let why = error.to_string();
+    match error {
+        TpmError::TooFewApprovals { refused, .. } if !refused.is_empty() => Trouble::Refused {
+            officials: refused.iter().map(|refused| (refused.official, refused.refusal.to_string())).collect(),
+        },
+        // Over its time when the command came, and the TPM does not say whose.
+        TpmError::TooFewApprovals { .. } | TpmError::SessionLost | TpmError::Expired { .. } => {
+            Trouble::FreshApprovals { why }
+        }
+        error if error.remedy() == Remedy::Retry => Trouble::Retry { why },
+        _ => Trouble::Examine { why },
+    }
+}
+
+/// A session that has run its command is spent, and each approval was for one session: where only some of the commands came
+/// through, all are begun anew.
+fn after(ran: usize, trouble: Trouble) -> Trouble {
+    match trouble {
+        Trouble::Retry { why } if ran > 0 => Trouble::FreshApprovals { why },
+        Trouble::Refused { officials } if ran > 0 => {
+            let why = officials.into_iter().map(|(official, why)| format!("{official}: {why}")).collect::<Vec<_>>();
+            Trouble::FreshApprovals { why: why.join("; ") }
+        }
+        other => other,
+    }
+}

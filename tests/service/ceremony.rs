@@ -1,0 +1,148 @@
+//! Ceremonies over the network: from the statement to the lease, and what interrupts them.
+
+use std::sync::Arc;
+
+use chancery::{
+    protocol::certificate::Role,
+    store::{MemoryStore, Store},
+};
+
+use crate::support::{
+    World,
+    net::{Running, boot_clock},
+    people::Caller,
+};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_of_five_officials_open_a_lease_and_the_roll_says_all_of_it() {
+    let world = World::new();
+    let running = Running::start(world.site()).await;
+    world.publish(&running).await;
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let id = world.open(&mut anna, 0, world.lease(), 2).await;
+    let offer = anna.offer(&id, 1).await;
+    let view = anna.ceremony(&id).await;
+    assert_eq!((&view["phase"], &view["need"]), (&"collecting".into(), &3.into()));
+    let path = format!("/v1/ceremonies/{id}/contributions");
+    for (index, official) in world.officials.iter().enumerate().take(3) {
+        let mut caller = Caller::official(&world, &running, index).await;
+        let contribution = official.approve(&world, &offer);
+        let answer = caller.taken(&path, &contribution).await;
+        assert_eq!(answer["reply"], "accepted");
+        if index < 2 {
+            assert_eq!(answer["ceremony"]["contributed"].as_array().unwrap().len(), index + 1);
+            // A repeat is answered, and counts once.
+            assert_eq!(caller.taken(&path, &contribution).await["reply"], "already-accepted");
+        }
+    }
+    let view = anna.until(&id, "ended").await;
+    assert_eq!(view["outcome"], "a lease began");
+    assert_eq!(view["lease"], id.to_string());
+    let mut auditor = Caller::connect(&world, &running, Role::Auditor, "olga").await;
+    // No witness beats here, so the lease sleeps soon; when, is its own affair.
+    let said: Vec<String> = auditor.roll().await.into_iter().filter(|act| act != "lease suspended").collect();
+    assert_eq!(
+        said,
+        [
+            "charter taken",
+            "charter taken",
+            "revocations taken",
+            "boot",
+            "dataset version taken",
+            "dataset version taken",
+            "ceremony opened",
+            "offer made",
+            "contributed",
+            "contributed",
+            "contributed",
+            "opening",
+            "leased",
+            "ceremony ended"
+        ]
+    );
+    // Late ones are told so, by the ceremony's own rules.
+    let late = world.officials[3].approve(&world, &offer);
+    let mut david = Caller::official(&world, &running, 3).await;
+    assert_eq!(david.post(&path, &late).await.code(), "late");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_and_a_tpm_reset_ask_for_fresh_approvals_and_lose_nothing_else() {
+    let mut world = World::new();
+    let store: Arc<dyn Store> = Arc::new(MemoryStore::new());
+    let running = Running::start_with(world.site(), Arc::clone(&store), boot_clock()).await.unwrap();
+    world.publish(&running).await;
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let id = world.open(&mut anna, 0, world.lease(), 1).await;
+    let path = format!("/v1/ceremonies/{id}/contributions");
+    let first = anna.offer(&id, 1).await;
+    let early = world.officials[0].approve(&world, &first);
+    anna.taken(&path, &early).await;
+    let mut eva = Caller::official(&world, &running, 4).await;
+    let denial = world.officials[4].deny(id);
+    assert_eq!(eva.taken(&format!("/v1/ceremonies/{id}/denials"), &denial).await["reply"], "taken");
+    running.stop().await;
+
+    let running = Running::start_with(world.site(), Arc::clone(&store), boot_clock()).await.unwrap();
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let second = anna.offer(&id, 2).await;
+    let view = anna.ceremony(&id).await;
+    assert_eq!((&view["attempt"], &view["denied"]), (&2.into(), &serde_json::json!(["eva"])));
+    // What answered the first offer is over.
+    assert_eq!(anna.post(&path, &early).await.code(), "late");
+    for index in [0, 1] {
+        let contribution = world.officials[index].approve(&world, &second);
+        anna.taken(&path, &contribution).await;
+    }
+    // A reset in the middle, noticed at the opening if not before.
+    let profile = world.sites[0].profile.clone();
+    world.sites[0].machine.tpm_reset(&profile).unwrap();
+    let answer = anna.post(&path, &world.officials[2].approve(&world, &second)).await;
+    assert!(answer.status == 200 || answer.code() == "late" || answer.code() == "conflict", "{}", answer.json());
+    let third = anna.offer(&id, 3).await;
+    for index in [0, 1, 2] {
+        let contribution = world.officials[index].approve(&world, &third);
+        anna.taken(&path, &contribution).await;
+    }
+    assert_eq!(anna.until(&id, "ended").await["outcome"], "a lease began");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn several_ceremonies_at_once_and_one_for_each_official() {
+    let world = World::new();
+    let running = Running::start(world.site()).await;
+    world.publish(&running).await;
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let mut boris = Caller::official(&world, &running, 1).await;
+    let mut clara = Caller::official(&world, &running, 2).await;
+    let ids = [
+        world.open(&mut anna, 0, world.lease(), 1).await,
+        world.open(&mut boris, 1, world.lease(), 2).await,
+        world.open(&mut clara, 2, world.lease(), 1).await,
+    ];
+    let resets = anna.resets().await;
+    let second = world.signed(world.parts(0, world.lease(), 1, resets));
+    assert_eq!(anna.post("/v1/ceremonies", &second).await.code(), "one-ceremony-each");
+    // Denied by three, stopped by one, opened by three, all at the same time.
+    let offer = clara.offer(&ids[2], 1).await;
+    for index in 0..3 {
+        let mut caller = Caller::official(&world, &running, index).await;
+        caller.taken(&format!("/v1/ceremonies/{}/denials", ids[0]), &world.officials[index].deny(ids[0])).await;
+        let contribution = world.officials[index].approve(&world, &offer);
+        caller.taken(&format!("/v1/ceremonies/{}/contributions", ids[2]), &contribution).await;
+    }
+    let stop = world.officials[4].stop(ids[1]);
+    let path = format!("/v1/ceremonies/{}/stops", ids[1]);
+    assert_eq!(boris.taken(&path, &stop).await["reply"], "taken");
+    assert_eq!(boris.taken(&path, &stop).await["reply"], "already-accepted");
+    assert_eq!(anna.until(&ids[0], "ended").await["outcome"], "denied by anna, boris, clara");
+    assert!(anna.until(&ids[1], "ended").await["outcome"].as_str().unwrap().starts_with("stopped by eva"));
+    assert_eq!(anna.until(&ids[2], "ended").await["outcome"], "a lease began");
+    // Now anna may open another.
+    assert_eq!(anna.post("/v1/ceremonies", &second).await.status, 200);
+    let listed = anna.get("/v1/ceremonies").await.json();
+    assert_eq!(listed["ceremonies"].as_array().unwrap().len(), 4);
+    running.stop().await;
+}
