@@ -8,8 +8,9 @@ use std::{
 
 use futures_util::future::{BoxFuture, ready};
 
-use crate::store::{
-    Batch, BoundedBatch, Committed, Key, Kind, MAX_ROWS, Put, Record, RollRow, Store, StoreError, check_id, leaf_hash,
+use crate::{
+    protocol::roll::leaf_hash,
+    store::{Batch, BoundedBatch, Committed, Key, Kind, MAX_ROWS, Put, Record, RollRow, Store, StoreError, check_id},
 };
 
 /// A store that ends with its process. Faults are put around it by [`Faulty`](crate::store::Faulty).

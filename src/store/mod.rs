@@ -14,10 +14,9 @@ pub use error::{Remedy, StoreError};
 pub use fault::{Call, Fault, Faulty};
 use futures_util::future::BoxFuture;
 pub use memory::MemoryStore;
-use sha2::{Digest, Sha256};
 pub use sqlite::SqliteStore;
 
-use crate::protocol::hash::Hash;
+use crate::protocol::{hash::Hash, roll::Entry, wire::Document};
 
 /// The longest id of a record, in bytes: two names, two hashes in hexadecimal and their separators fit.
 pub const MAX_ID_BYTES: usize = 200;
@@ -25,7 +24,7 @@ pub const MAX_ID_BYTES: usize = 200;
 pub const MAX_RECORD_BYTES: usize = 1 << 20;
 /// The longest roll entry, in bytes: an entry's length has 16 bits in a log's tiles (c2sp.org/tlog-tiles). What is longer
 /// stands in a record, and its hash in the entry.
-pub const MAX_ENTRY_BYTES: usize = 65_535;
+pub const MAX_ENTRY_BYTES: usize = Entry::MAX_BYTES;
 /// The most records one commit changes.
 pub const MAX_PUTS: usize = 64;
 /// The most roll entries one commit adds.
@@ -242,11 +241,6 @@ impl<S: Store + ?Sized> Store for std::sync::Arc<S> {
     fn roll(&self, from: u64, limit: u32) -> BoxFuture<'_, Result<Vec<RollRow>, StoreError>> {
         (**self).roll(from, limit)
     }
-}
-
-/// RFC 6962 §2.1: the hash of a leaf is SHA-256(0x00 ‖ entry).
-fn leaf_hash(entry: &[u8]) -> Hash {
-    Hash(Sha256::new().chain_update([0]).chain_update(entry).finalize().into())
 }
 
 /// A batch within its bounds, each key once. Only such a one reaches a store's inside.

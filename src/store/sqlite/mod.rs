@@ -19,11 +19,8 @@ use sqlx::{
 };
 
 use crate::{
-    protocol::hash::Hash,
-    store::{
-        Batch, BoundedBatch, Committed, Key, Kind, MAX_ROWS, Put, Record, RollRow, Store, StoreError, check_id,
-        leaf_hash,
-    },
+    protocol::{hash::Hash, roll::leaf_hash},
+    store::{Batch, BoundedBatch, Committed, Key, Kind, MAX_ROWS, Put, Record, RollRow, Store, StoreError, check_id},
 };
 
 /// How long a call waits for its turn: for a connection of its own, and for another process's lock.
