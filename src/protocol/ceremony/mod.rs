@@ -164,8 +164,11 @@ pub enum Out {
         /// What the quorum gave.
         material: Box<Material>,
     },
-    /// Drop the sessions that are parked for this ceremony.
-    Forget,
+    /// Drop the sessions that are parked for an attempt at this ceremony.
+    Forget {
+        /// Which.
+        attempt: u32,
+    },
     /// An opening came through after the ceremony had ended or moved on: end its lease, or drop its release.
     Revoke,
     /// Tell who watches.

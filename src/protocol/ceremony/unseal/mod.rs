@@ -210,7 +210,7 @@ impl Unseal {
         let revoked = matches!(self, Self::Released(_)) && handed.is_none();
         let case = self.into_case();
         making.act(Act::CeremonyEnded { ceremony: case.id, outcome: outcome.clone() });
-        making.send(Out::Forget);
+        making.send(Out::Forget { attempt: case.attempt });
         if revoked {
             making.send(Out::Revoke);
         }

@@ -69,8 +69,11 @@ impl AwaitingOffer {
                 self.asked = Asked::Waiting;
                 making.send(self.case.make_offer());
             }
+            // An order that is being carried out may have parked its sessions before: whatever comes of it is of an attempt
+            // that nobody waits for any more.
             Event::Restarted => {
                 (self.asked, self.failures) = (Asked::Waiting, 0);
+                self.case.attempt = self.case.attempt.saturating_add(1);
                 making.send(self.case.make_offer());
             }
             Event::Contribution(_) => {
@@ -99,7 +102,8 @@ impl AwaitingOffer {
     fn offered(mut self, offer: SignedOffer, key: Option<HybridSecretKey>, making: &mut Making<'_>) -> (Unseal, Reply) {
         let shown = offer.unverified();
         if shown.attempt() != self.case.attempt || shown.signed_statement() != &self.case.signed {
-            // Sessions that nobody waits for: those of an attempt that was given up.
+            // Of an attempt that was given up.
+            making.send(Out::Forget { attempt: shown.attempt() });
             return (Unseal::AwaitingOffer(self), Reply::Done);
         }
         match Gathered::new(&offer, key, making.context) {
@@ -111,7 +115,7 @@ impl AwaitingOffer {
             }
             Err(why) => {
                 self.failed(&why, false, making);
-                making.send(Out::Forget);
+                making.send(Out::Forget { attempt: self.case.attempt });
                 (Unseal::AwaitingOffer(self), Reply::Done)
             }
         }
@@ -241,20 +245,25 @@ impl Collecting {
                 making.send(Out::Revoke);
                 Reply::Done
             }
+            Event::Offered { offer, .. } => {
+                forget_stray(&offer, &self.case, making);
+                Reply::Done
+            }
             _ => Reply::Done,
         };
         if !matches!(reply, Reply::Accepted { .. }) {
             return (Unseal::Collecting(self), reply);
         }
-        (self.open(making), reply)
+        (self.open(0, making), reply)
     }
 
-    /// protocol.md §20.3: at k, the roll says so before the TPM is asked.
-    pub(super) fn open(self, making: &mut Making<'_>) -> Unseal {
+    /// protocol.md §20.3: at k, the roll says so before the TPM is asked. Who voted against it meanwhile is not among them.
+    fn open(mut self, failures: u32, making: &mut Making<'_>) -> Unseal {
+        self.case.denials.keys().for_each(|position| drop(self.gathered.set_aside(*position)));
         match self.gathered.quorate() {
             Ok(material) => {
                 let Self { case, offer, gathered } = self;
-                let opening = Opening { case, offer, gathered, asked: Asked::Waiting, failures: 0 };
+                let opening = Opening { case, offer, gathered, asked: Asked::Waiting, failures };
                 opening.ask(material, making);
                 Unseal::Opening(opening)
             }
@@ -286,6 +295,7 @@ impl Opening {
         match event {
             Event::Opened { attempt } if attempt == self.case.attempt => return (self.opened(making), Reply::Done),
             Event::Opened { .. } => making.send(Out::Revoke),
+            Event::Offered { offer, .. } => forget_stray(&offer, &self.case, making),
             Event::NotOpened { attempt, trouble } if attempt == self.case.attempt => {
                 return (self.not_opened(trouble, making), Reply::Done);
             }
@@ -294,13 +304,8 @@ impl Opening {
                 return (Unseal::Opening(self), reply);
             }
             Event::Tick if matches!(self.asked, Asked::Again(at) if at <= making.context.now) => {
-                match self.gathered.quorate() {
-                    Ok(material) => {
-                        self.asked = Asked::Waiting;
-                        self.ask(material, making);
-                    }
-                    Err(error) => return (asked_again(self.case, &error.to_string(), making), Reply::Done),
-                }
+                let Self { case, offer, gathered, failures, .. } = self;
+                return (Collecting { case, offer, gathered }.open(failures, making), Reply::Done);
             }
             Event::Restarted => return (asked_again(self.case, "the TPM was reset", making), Reply::Done),
             _ => {}
@@ -321,7 +326,7 @@ impl Opening {
             officials: gathered.contributors(),
             recipient: card,
         });
-        making.send(Out::Forget);
+        making.send(Out::Forget { attempt: case.attempt });
         Unseal::Released(Released { case, offer, gathered })
     }
 
@@ -344,7 +349,7 @@ impl Opening {
             Trouble::Examine { why } => {
                 let why = Reason::of(&why);
                 making.act(Act::NotOpened { ceremony, offer, why: why.clone() });
-                making.send(Out::Forget);
+                making.send(Out::Forget { attempt: self.case.attempt });
                 let Self { mut case, .. } = self;
                 case.attempt = case.attempt.saturating_add(1);
                 case.trouble = Some(why);
@@ -374,7 +379,7 @@ impl Opening {
         self.case.trouble = Some(why.clone());
         making.act(Act::SetAside { ceremony: self.case.id, officials, why });
         let Self { case, offer, gathered, .. } = self;
-        Collecting { case, offer, gathered }.open(making)
+        Collecting { case, offer, gathered }.open(0, making)
     }
 }
 
@@ -390,6 +395,10 @@ impl Released {
     pub(super) fn on(mut self, event: Event, making: &mut Making<'_>) -> (Unseal, Reply) {
         let reply = match event {
             Event::Contribution(contribution) => self.gathered.take(&contribution, &mut self.case, making),
+            Event::Offered { offer, .. } => {
+                forget_stray(&offer, &self.case, making);
+                Reply::Done
+            }
             _ => Reply::Done,
         };
         (Unseal::Released(self), reply)
@@ -421,8 +430,8 @@ impl Ended {
                 making.send(Out::Revoke);
                 Reply::Done
             }
-            Event::Offered { .. } => {
-                making.send(Out::Forget);
+            Event::Offered { offer, .. } => {
+                making.send(Out::Forget { attempt: offer.unverified().attempt() });
                 Reply::Done
             }
             _ => Reply::Done,
@@ -431,13 +440,21 @@ impl Ended {
     }
 }
 
+/// An offer that came when none was waited for: the sessions of another attempt than the present one are dropped.
+fn forget_stray(offer: &SignedOffer, case: &Case, making: &mut Making<'_>) {
+    let attempt = offer.unverified().attempt();
+    if attempt != case.attempt {
+        making.send(Out::Forget { attempt });
+    }
+}
+
 /// Fresh approvals: a new attempt, and nothing else is lost.
 pub(super) fn asked_again(mut case: Case, why: &str, making: &mut Making<'_>) -> Unseal {
+    making.send(Out::Forget { attempt: case.attempt });
     case.attempt = case.attempt.saturating_add(1);
     let why = Reason::of(why);
     making.act(Act::AskedAgain { ceremony: case.id, attempt: case.attempt, why: why.clone() });
     case.trouble = Some(why);
-    making.send(Out::Forget);
     making.send(case.make_offer());
     Unseal::AwaitingOffer(AwaitingOffer::asked(case))
 }
