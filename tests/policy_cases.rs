@@ -7,9 +7,30 @@ use std::{
 };
 
 use chancery::{
-    protocol::access::{AccessText, SCHEMA_FILE},
-    service::policy::{Answer, Case, CaseError, Policy, PolicyError},
+    protocol::{
+        access::{AccessText, SCHEMA_FILE},
+        certificate::Role,
+        charter::{
+            Charter, CharterDataset, CharterEmbassy, CharterOfficial, CharterOwner, CharterParts, CharterWitness,
+            Country, HardwareClass, QuorumRule,
+        },
+        group::Point,
+        hash::Hash,
+        hybrid::HybridSecretKey,
+        ids::{AgentName, DatasetName, EmbassyName, OfficialName, OwnerName, QuorumKind, SubjectName, WitnessName},
+        quorum::Threshold,
+        secret::SecretScalar,
+        tpm::{custody::CustodyHandles, nv::NvHandle, pcr::PcrSelection},
+    },
+    service::{
+        policy::{
+            Act, Answer, Asker, Case, CaseError, CeremonyFacts, LeaseFacts, LeaseState, Mode, Place, Policy,
+            PolicyError, Question,
+        },
+        problem::Problem,
+    },
 };
+use rand_core::OsRng;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("policy")
@@ -309,4 +330,116 @@ fn the_command_tells_the_digest_checks_and_asks() {
     let (code, _, err) = run(&["ask", &case("unwrap-classical"), "--policy", policy]);
     assert_eq!(code, 1);
     assert!(err.contains("no: policy no-unwrap-unless-hybrid forbids it to agent replica-1"), "{err}");
+}
+
+fn key() -> Point {
+    Point::mul_generator(SecretScalar::random(&mut OsRng).expose())
+}
+
+fn embassy(name: &str, class: HardwareClass, leases: bool) -> CharterEmbassy {
+    let handle = |at| NvHandle::new(at).unwrap();
+    let handles = CustodyHandles {
+        counter: handle(0x0180_0010),
+        register: handle(0x0180_0011),
+        charter_pin: handle(0x0180_0012),
+    };
+    let platform = PcrSelection::new(&[0, 4, 7]).unwrap();
+    CharterEmbassy { name: EmbassyName::new(name).unwrap(), class, leases, platform, handles }
+}
+
+/// Anna and Boris are in both quorums, Greta in the recovery quorum only, Ivo in none; leases are allowed in Luxembourg, and not
+/// in Singapore.
+fn charter(policy: Hash) -> Charter {
+    let name = |name: &str| OfficialName::new(name).unwrap();
+    let official = |of: &str| CharterOfficial {
+        name: name(of),
+        identity: key(),
+        hybrid: HybridSecretKey::random(&mut OsRng).public().clone(),
+        dkg: key(),
+    };
+    let rule = |k, members: &[&str]| QuorumRule {
+        threshold: Threshold::new(k, u8::try_from(members.len()).unwrap()).unwrap(),
+        members: members.iter().map(|member| name(member)).collect(),
+    };
+    let owner = |of: &str| CharterOwner { name: OwnerName::new(of).unwrap(), key: key() };
+    let dataset = |of: &str, owner: &str| CharterDataset {
+        name: DatasetName::new(of).unwrap(),
+        owner: OwnerName::new(owner).unwrap(),
+    };
+    Charter::new(CharterParts {
+        version: 1,
+        founding: None,
+        previous: None,
+        country: Country::new("EE").unwrap(),
+        home: key(),
+        officials: ["anna", "boris", "greta", "ivo"].map(official).into(),
+        unseal: rule(2, &["anna", "boris"]),
+        amend_k: 2,
+        recovery: rule(2, &["anna", "boris", "greta"]),
+        expiry_max_seconds: 600,
+        heartbeat_seconds: 300,
+        embassies: vec![
+            embassy("luxembourg", HardwareClass::Firmware, true),
+            embassy("singapore", HardwareClass::Discrete, false),
+        ],
+        owners: ["business-board", "land-board"].map(owner).into(),
+        datasets: vec![dataset("business-register", "business-board"), dataset("land-register", "land-board")],
+        witnesses: vec![CharterWitness { name: WitnessName::new("tallinn").unwrap(), key: key() }],
+        policy,
+        custody: None,
+    })
+    .unwrap()
+}
+
+#[test]
+fn what_the_charter_says_of_somebody_is_what_the_policy_goes_by() {
+    let policy = Policy::embedded().unwrap();
+    let charter = charter(policy.digest());
+    policy.check_charter(&charter).unwrap();
+    let asker = |role, name: &str| Asker::new(role, &SubjectName::new(name).unwrap(), &charter);
+    let both = [QuorumKind::Unseal, QuorumKind::Recovery];
+    assert_eq!(asker(Role::Official, "anna").quorums(), both);
+    assert_eq!(asker(Role::Official, "greta").quorums(), [QuorumKind::Recovery]);
+    assert_eq!(asker(Role::Official, "ivo").quorums(), []);
+    // A name is an official's only in an official's certificate.
+    assert_eq!(asker(Role::Agent, "anna").quorums(), []);
+
+    let place = |name: &str| Place::of(&EmbassyName::new(name).unwrap(), &charter);
+    let (luxembourg, singapore) = (place("luxembourg").unwrap(), place("singapore").unwrap());
+    assert_eq!(place("atlantis"), None);
+    let ask = |role, name: &str, act, place| policy.ask(&Question { who: &asker(role, name), act, place });
+    let opening = Act::OpenCeremony { mode: Mode::Lease, lease_seconds: 60, unwraps: 1 };
+    assert_eq!(ask(Role::Official, "boris", opening, &luxembourg).unwrap().act(), "open ceremony");
+    let problem = Problem::from(ask(Role::Official, "boris", opening, &singapore).unwrap_err()).body();
+    assert_eq!((problem.code.as_str(), problem.status), ("leases-refused", 403));
+    assert!(problem.what_next.contains("Open a release"), "{problem}");
+    let problem = Problem::from(ask(Role::Official, "greta", opening, &luxembourg).unwrap_err()).body();
+    assert_eq!(problem.code, "policy");
+    assert_eq!(problem.who_can_act, "officials of the unseal quorum");
+
+    let land = [DatasetName::new("land-register").unwrap()];
+    let ceremony = CeremonyFacts::new("7f3a", &land, None, &charter);
+    assert_eq!(ceremony.owners, [OwnerName::new("land-board").unwrap()]);
+    assert!(ask(Role::DataOwner, "land-board", Act::WatchCeremony(&ceremony), &luxembourg).is_ok());
+    assert!(ask(Role::DataOwner, "business-board", Act::WatchCeremony(&ceremony), &luxembourg).is_err());
+    let greta = Some((Role::Official, SubjectName::new("greta").unwrap()));
+    let release = CeremonyFacts::new("81c2", &land, greta, &charter);
+    assert_eq!(release.mode, Mode::Release);
+    assert!(ask(Role::Official, "greta", Act::FetchRelease(&release), &singapore).is_ok());
+
+    let agents = [AgentName::new("replica-1").unwrap()];
+    let lease = LeaseFacts::new("7f3a", LeaseState::Live, &agents, &land, &charter);
+    let unwrap = |hybrid| Act::Unwrap { lease: &lease, dataset: &land[0], hybrid };
+    assert!(ask(Role::Agent, "replica-1", unwrap(true), &luxembourg).is_ok());
+    let problem = Problem::from(ask(Role::Agent, "replica-1", unwrap(false), &luxembourg).unwrap_err()).body();
+    assert_eq!(problem.code, "hybrid-required");
+}
+
+#[test]
+fn a_charter_that_names_another_policy_is_not_served_under() {
+    let policy = Policy::embedded().unwrap();
+    let error = policy.check_charter(&charter(Hash([7; 32]))).unwrap_err();
+    assert!(matches!(error, PolicyError::NotTheCharters { found, .. } if found == policy.digest()), "{error:?}");
+    let said = error.to_string();
+    assert!(said.contains(&"07".repeat(32)) && said.contains("chancery policy digest"), "{said}");
 }
