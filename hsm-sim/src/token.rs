@@ -97,7 +97,10 @@ impl Token {
         let define = |name: &str, path: &Path| format!("-D{name}=\"{}\"", path.display());
         let mut command = Command::new(tool::find("cc")?);
         command.args(["-shared", "-fPIC", "-O1", "-w"]).arg(format!("-DLIMIT={wrong_pins_until_locked}"));
-        command.arg(define("MODULE", &self.module)).arg(define("STATE", &at("wrong-pins"))).arg(define("PULL", &at("pull")));
+        command
+            .arg(define("MODULE", &self.module))
+            .arg(define("STATE", &at("wrong-pins")))
+            .arg(define("PULL", &at("pull")));
         command.arg(&source).arg("-o").arg(&module).arg("-ldl");
         tool::run("cc", &mut command, directory)?;
         Ok(FaultyModule { module, pull: at("pull") })
