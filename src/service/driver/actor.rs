@@ -214,7 +214,7 @@ impl Actor {
             match out {
                 Out::MakeOffer { statement, attempt } => self.make_offer(*statement, attempt),
                 Out::Open { attempt, offer, material } => self.open(attempt, offer, *material),
-                Out::Forget => self.parked = None,
+                Out::Forget { attempt } => drop(self.parked.take_if(|(parked, _)| *parked == attempt)),
                 Out::Revoke => self.app.revoke(self.id).await,
                 Out::Notify => {}
             }

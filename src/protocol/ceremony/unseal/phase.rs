@@ -259,7 +259,9 @@ impl Collecting {
 
     /// protocol.md §20.3: at k, the roll says so before the TPM is asked. Who voted against it meanwhile is not among them.
     fn open(mut self, failures: u32, making: &mut Making<'_>) -> Unseal {
-        self.case.denials.keys().for_each(|position| drop(self.gathered.set_aside(*position)));
+        for position in self.case.denials.keys() {
+            self.gathered.set_aside(*position);
+        }
         match self.gathered.quorate() {
             Ok(material) => {
                 let Self { case, offer, gathered } = self;
