@@ -8,4 +8,6 @@ mod ceremony;
 mod gate;
 #[path = "service/handshake.rs"]
 mod handshake;
+#[path = "service/leases.rs"]
+mod leases;
 mod support;

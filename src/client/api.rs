@@ -110,6 +110,12 @@ pub struct Status {
     pub restart_count: Option<u32>,
     /// How many entries the roll has.
     pub roll_size: u64,
+    /// How many leases stand, live or suspended.
+    pub leases: u64,
+    /// How the memory of their keys is protected: secret memory, or less where the kernel has none.
+    pub key_memory: String,
+    /// How many seconds ago the last witness's beat counts from; none where none was heard since the start.
+    pub last_beat_seconds: Option<u64>,
     /// The machine's clock, in seconds since 1970.
     pub now: i64,
     /// Who you are here.

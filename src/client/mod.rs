@@ -7,6 +7,7 @@ pub mod ceremonies;
 mod error;
 mod events;
 mod http;
+pub mod leases;
 pub mod official;
 mod tls;
 mod trust;

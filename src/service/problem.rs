@@ -51,6 +51,14 @@ pub enum Code {
     Older,
     /// The class of hardware is one that the charter allows no leases on.
     LeasesRefused,
+    /// No witness was heard for a while.
+    LeaseSuspended,
+    /// The lease is over.
+    LeaseEnded,
+    /// The lease has not so many unwraps left.
+    LeaseSpent,
+    /// The beat keeps nothing alive.
+    BeatRefused,
     /// The official has a ceremony open already.
     OneCeremonyEach,
     /// This embassy is not there yet, or not any more.
@@ -88,7 +96,7 @@ const fn row(
 
 impl Code {
     /// Every code, for the API's description and its tests.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 29] = [
         Self::NoCertificate,
         Self::CertificateRefused,
         Self::ApprovalKeyAsTlsKey,
@@ -107,6 +115,10 @@ impl Code {
         Self::Refused,
         Self::Older,
         Self::LeasesRefused,
+        Self::LeaseSuspended,
+        Self::LeaseEnded,
+        Self::LeaseSpent,
+        Self::BeatRefused,
         Self::OneCeremonyEach,
         Self::WrongMode,
         Self::Busy,
@@ -244,6 +256,30 @@ impl Code {
                 "The charter allows no leases on this embassy's class of hardware",
                 "the officials",
                 "Open a ceremony of the kind release, or amend the charter.",
+            ),
+            Self::LeaseSuspended => row(
+                "lease-suspended",
+                S::CONFLICT,
+                "The lease is suspended until a witness is heard",
+                "the charter's witnesses, and whoever runs the line to them",
+                "Wait for a beat and try again. Without one for as long again, the lease is wiped.",
+            ),
+            Self::LeaseEnded => {
+                row("lease-ended", S::GONE, "The lease is over", "the officials", "Ask an official to open another.")
+            }
+            Self::LeaseSpent => row(
+                "lease-spent",
+                S::CONFLICT,
+                "The lease does not have so many unwraps left",
+                "the officials",
+                "Ask for fewer; or ask an official to open another lease.",
+            ),
+            Self::BeatRefused => row(
+                "beat-refused",
+                S::UNPROCESSABLE_ENTITY,
+                "The beat keeps nothing alive",
+                "the witness",
+                "Ask for a new nonce (GET /v1/beat) and answer that, at once.",
             ),
             Self::OneCeremonyEach => row(
                 "one-ceremony-each",

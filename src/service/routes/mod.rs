@@ -1,6 +1,6 @@
 //! The API's paths, one file per subject, and what they have in common: bounds, reading, answering, the description.
 
-mod ceremonies;
+pub(in crate::service) mod ceremonies;
 mod datasets;
 mod network;
 mod roll;
@@ -20,7 +20,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::service::{
-    App,
+    App, lease,
     problem::{Code, Problem},
 };
 
@@ -50,6 +50,7 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(network::routes())
         .merge(datasets::routes())
         .merge(ceremonies::routes())
+        .merge(lease::routes::routes())
         .merge(roll::routes())
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
 }

@@ -42,6 +42,9 @@ async fn status(State(app): State<App>, caller: Caller) -> Result<Json<api::Stat
         reset_count: clock.map(|clock| clock.reset_count),
         restart_count: clock.map(|clock| clock.restart_count),
         roll_size: app.store().roll_size().await?,
+        leases: u64::try_from(app.leases().standing()).unwrap_or(u64::MAX),
+        key_memory: app.leases().arena().protection().to_string(),
+        last_beat_seconds: app.leases().last_beat().map(|(_, age)| age.as_secs()),
         now: app.now().0,
         you: You {
             role: caller.role().to_string(),

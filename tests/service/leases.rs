@@ -1,0 +1,214 @@
+//! Leases over the network: who unwraps, who stops, who keeps them alive, and who is told no.
+
+use age::Recipient as _;
+use chancery::{
+    client::{
+        leases::{BeatQuestion, LeaseView},
+        unwrap::{StanzaText, UnwrapRequest, Unwrapped},
+    },
+    protocol::{
+        beat::{Beat, BeatNonce, BeatRequest},
+        certificate::Role,
+        dataset::TaggedStanza,
+        hash::Hash,
+        ids::{CeremonyId, WitnessName},
+        wire::Document,
+    },
+};
+use serde_json::Value;
+
+use crate::support::{
+    WITNESS, World,
+    net::{Line, Running, Way, client},
+    now,
+    people::Caller,
+};
+
+/// A stanza that wraps a file key of sevens to a dataset.
+fn stanza(world: &World, dataset: usize) -> TaggedStanza {
+    let recipient: age::tagpq::Recipient = world.datasets[dataset].seed.key().recipient().to_string().parse().unwrap();
+    let (mut stanzas, _) = recipient.wrap_file_key(&age_core::format::FileKey::new(Box::new([7; 16]))).unwrap();
+    let stanza = stanzas.remove(0);
+    let arguments: Vec<&str> =
+        std::iter::once(stanza.tag.as_str()).chain(stanza.args.iter().map(String::as_str)).collect();
+    TaggedStanza::parse(&arguments, &stanza.body).unwrap().unwrap()
+}
+
+fn request(world: &World, dataset: usize, stanzas: &[TaggedStanza]) -> Value {
+    let dataset = world.datasets[dataset].name.to_string();
+    let stanzas = stanzas.iter().map(StanzaText::of).collect();
+    serde_json::to_value(UnwrapRequest { dataset, stanzas }).unwrap()
+}
+
+async fn question(witness: &mut Caller) -> BeatRequest {
+    let answer = witness.get("/v1/beat").await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    let asked: BeatQuestion = serde_json::from_value(answer.json()).unwrap();
+    let bytes = |text: &str| <[u8; 32]>::try_from(hex::decode(text).unwrap()).unwrap();
+    BeatRequest {
+        charter: chancery::protocol::ids::CharterId(Hash(bytes(&asked.charter))),
+        embassy: asked.embassy.parse().unwrap(),
+        nonce: BeatNonce(bytes(&asked.nonce)),
+    }
+}
+
+async fn beat(world: &World, witness: &mut Caller) -> Beat {
+    let request = question(witness).await;
+    let name = WitnessName::new(WITNESS).unwrap();
+    let beat = Beat::sign(request, name, now(), &world.witness.signing).unwrap();
+    let taken = witness.taken("/v1/beat", &beat).await;
+    assert!(taken["good_for_seconds"].as_u64().unwrap() > 0, "{taken}");
+    beat
+}
+
+/// Three officials open a lease on both datasets for the agent replica-1.
+async fn leased(world: &World, running: &Running) -> CeremonyId {
+    world.publish(running).await;
+    let mut anna = Caller::official(world, running, 0).await;
+    let id = world.open(&mut anna, 0, world.lease(), 2).await;
+    let offer = anna.offer(&id, 1).await;
+    for (index, official) in world.officials.iter().enumerate().take(3) {
+        let mut caller = Caller::official(world, running, index).await;
+        caller.taken(&format!("/v1/ceremonies/{id}/contributions"), &official.approve(world, &offer)).await;
+    }
+    assert_eq!(anna.until(&id, "ended").await["outcome"], "a lease began");
+    id
+}
+
+async fn view(caller: &mut Caller, id: &CeremonyId) -> LeaseView {
+    let answer = caller.get(&format!("/v1/leases/{id}")).await;
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    serde_json::from_value(answer.json()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_named_agent_unwraps_until_one_official_stops_the_lease() {
+    let world = World::new();
+    let running = Running::start(world.site()).await;
+    let mut witness = Caller::connect(&world, &running, Role::Witness, WITNESS).await;
+    beat(&world, &mut witness).await;
+    let id = leased(&world, &running).await;
+    let path = format!("/v1/leases/{id}/unwrap");
+
+    let mut agent = Caller::connect(&world, &running, Role::Agent, "replica-1").await;
+    let (land, other) = (stanza(&world, 0), stanza(&world, 1));
+    let stanzas = [land.clone(), other, land.clone()];
+    let answer = agent.line.post(&path, &request(&world, 0, &stanzas)).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    assert_eq!(answer.headers["cache-control"], "no-store");
+    let keys = serde_json::from_value::<Unwrapped>(answer.json()).unwrap().keys;
+    let found: Vec<Option<[u8; 16]>> =
+        keys.iter().map(|key| key.file_key.as_ref().map(|key| *key.0.expose())).collect();
+    assert_eq!(found, [Some([7; 16]), None, Some([7; 16])]);
+    assert!(keys.iter().all(|key| key.refused.is_none()));
+
+    // A whole batch; one too many; none.
+    let batch = vec![land.clone(); 256];
+    assert_eq!(agent.line.post(&path, &request(&world, 0, &batch)).await.unwrap().status, 200);
+    let batch = vec![land.clone(); 257];
+    assert_eq!(agent.line.post(&path, &request(&world, 0, &batch)).await.unwrap().code(), "malformed");
+    assert_eq!(agent.line.post(&path, &request(&world, 0, &[])).await.unwrap().code(), "malformed");
+    let seen = view(&mut agent, &id).await;
+    assert_eq!(
+        (seen.state.as_str(), seen.used, seen.unwraps, seen.agents),
+        ("live", 258, 1000, vec!["replica-1".into()])
+    );
+
+    // Another agent, an official, and the right agent over a connection that a quantum computer will open.
+    let one = request(&world, 0, std::slice::from_ref(&land));
+    let mut stranger = Caller::connect(&world, &running, Role::Agent, "replica-2").await;
+    assert_eq!(stranger.line.post(&path, &one).await.unwrap().code(), "policy");
+    assert_eq!(stranger.get(&format!("/v1/leases/{id}")).await.code(), "policy");
+    assert_eq!(stranger.get("/v1/leases").await.json()["leases"], serde_json::json!([]));
+    let mut anna = Caller::official(&world, &running, 0).await;
+    assert_eq!(anna.line.post(&path, &one).await.unwrap().code(), "policy");
+    let classical = Way { groups: vec![rustls::crypto::aws_lc_rs::kx_group::X25519], ..Way::default() };
+    let config = client(&world, Some(&world.home.visitor(Role::Agent, "replica-1")), &classical);
+    let mut line = Line::open(running.address, &config).await.unwrap();
+    assert_eq!(line.post(&path, &one).await.unwrap().code(), "hybrid-required");
+    let listed = anna.get("/v1/leases").await.json();
+    assert_eq!(listed["leases"].as_array().unwrap().len(), 1);
+
+    // An agent cannot stop it; an official's stop in another's name does not; eva's own does, and at once.
+    let path_of_stops = format!("/v1/leases/{id}/stops");
+    let stop = world.officials[4].stop(id);
+    assert_eq!(agent.post(&path_of_stops, &stop).await.code(), "policy");
+    let forged = chancery::protocol::notice::Stop::sign(
+        id,
+        world.officials[4].name.clone(),
+        chancery::protocol::paragraph::Reason::new("in her name").unwrap(),
+        &world.officials[0].identity.signing,
+    );
+    assert_eq!(anna.post(&path_of_stops, &forged.unwrap()).await.code(), "refused");
+    assert_eq!(agent.line.post(&path, &one).await.unwrap().status, 200);
+    let mut eva = Caller::official(&world, &running, 4).await;
+    let stopped = eva.taken(&path_of_stops, &stop).await;
+    assert_eq!((&stopped["state"], &stopped["used"]), (&"ended".into(), &259.into()));
+    assert!(stopped["why"].as_str().unwrap().contains("eva stopped it"), "{stopped}");
+    assert_ne!(agent.line.post(&path, &one).await.unwrap().status, 200);
+    assert_eq!(eva.taken(&path_of_stops, &stop).await["state"], "ended");
+
+    let said = anna.roll().await;
+    let said: Vec<&str> = said.iter().map(String::as_str).skip_while(|act| *act != "leased").collect();
+    assert_eq!(said, ["leased", "ceremony ended", "unwraps reserved", "stopped", "unwraps used", "lease ended"],);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_serves_while_the_charters_witness_beats_and_nobody_else_can() {
+    let world = World::new();
+    let running = Running::start(world.site()).await;
+    let id = leased(&world, &running).await;
+    let path = format!("/v1/leases/{id}/unwrap");
+    let one = request(&world, 0, &[stanza(&world, 0)]);
+    let mut agent = Caller::connect(&world, &running, Role::Agent, "replica-1").await;
+    // Nobody has beaten yet.
+    let refused = agent.line.post(&path, &one).await.unwrap();
+    assert!(refused.detail().contains("suspended") || refused.code() == "lease-suspended", "{}", refused.json());
+    for (role, name) in [(Role::Official, world.officials[0].name.as_str()), (Role::Agent, "replica-1")] {
+        let mut other = Caller::connect(&world, &running, role, name).await;
+        assert_eq!(other.get("/v1/beat").await.code(), "policy", "{name}");
+    }
+    let mut stranger = Caller::connect(&world, &running, Role::Witness, "oslo").await;
+    assert_eq!(stranger.get("/v1/beat").await.code(), "not-in-charter");
+
+    let mut witness = Caller::connect(&world, &running, Role::Witness, WITNESS).await;
+    let asked = question(&mut witness).await;
+    let (name, forger) = (WitnessName::new(WITNESS).unwrap(), &world.owner.signing);
+    let forged = Beat::sign(asked.clone(), name.clone(), now(), forger).unwrap();
+    assert_eq!(witness.post("/v1/beat", &forged).await.code(), "beat-refused");
+    let right = Beat::sign(asked, name, now(), &world.witness.signing).unwrap();
+    witness.taken("/v1/beat", &right).await;
+    assert_eq!(witness.post("/v1/beat", &right).await.code(), "beat-refused", "a replay");
+    assert_eq!(agent.line.post(&path, &one).await.unwrap().status, 200);
+    let again = beat(&world, &mut witness).await;
+    let cut = &again.encode()[1..];
+    let body = serde_json::json!({ "document": base64::Engine::encode(&base64::prelude::BASE64_STANDARD, cut) });
+    assert_eq!(witness.line.post("/v1/beat", &body).await.unwrap().code(), "malformed");
+    let status = witness.get("/v1/status").await.json();
+    assert_eq!(status["leases"], 1);
+    assert!(
+        ["secret memory (", "locked pages "].iter().any(|how| status["key_memory"].as_str().unwrap().starts_with(how))
+    );
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_does_not_outlive_its_process() {
+    let world = World::new();
+    let store: std::sync::Arc<dyn chancery::store::Store> = std::sync::Arc::new(chancery::store::MemoryStore::new());
+    let clock = crate::support::net::boot_clock;
+    let running = Running::start_with(world.site(), std::sync::Arc::clone(&store), clock()).await.unwrap();
+    let mut witness = Caller::connect(&world, &running, Role::Witness, WITNESS).await;
+    beat(&world, &mut witness).await;
+    let id = leased(&world, &running).await;
+    running.stop().await;
+    let running = Running::start_with(world.site(), store, clock()).await.unwrap();
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let seen = view(&mut anna, &id).await;
+    assert_eq!(seen.state, "ended");
+    let mut agent = Caller::connect(&world, &running, Role::Agent, "replica-1").await;
+    let one = request(&world, 0, &[stanza(&world, 0)]);
+    assert_ne!(agent.line.post(&format!("/v1/leases/{id}/unwrap"), &one).await.unwrap().status, 200);
+    running.stop().await;
+}
