@@ -5,22 +5,27 @@
 
 mod ask;
 mod completions;
+mod connection;
 mod dataset;
 mod eventlog;
 mod failure;
 mod home;
 mod input;
 mod inspect;
+mod keys;
 mod memory;
 mod network;
 mod official;
+mod open;
 mod output;
 mod pem;
 mod policy;
 mod public_key;
+mod seal;
 #[cfg(feature = "service")]
 mod serve;
 mod signer;
+mod stream;
 mod text;
 
 use std::{
@@ -78,8 +83,11 @@ enum Command {
     Inspect(inspect::Arguments),
     Home(home::Arguments),
     Official(official::Arguments),
+    Keys(keys::Arguments),
     Dataset(dataset::Arguments),
     Policy(policy::Arguments),
+    Seal(seal::Arguments),
+    Open(open::Arguments),
     #[cfg(feature = "service")]
     Serve(serve::Arguments),
     Completions(completions::Arguments),
@@ -92,8 +100,11 @@ impl Command {
             Self::Inspect(arguments) => inspect::run(arguments, out),
             Self::Home(arguments) => home::run(arguments, out),
             Self::Official(arguments) => official::run(arguments, out),
+            Self::Keys(arguments) => keys::run(arguments, out),
             Self::Dataset(arguments) => dataset::run(arguments, out),
             Self::Policy(arguments) => policy::run(arguments, out),
+            Self::Seal(arguments) => seal::run(arguments, out),
+            Self::Open(arguments) => open::run(arguments, out),
             #[cfg(feature = "service")]
             Self::Serve(arguments) => serve::run(arguments),
             Self::Completions(arguments) => completions::run(arguments, &mut Cli::command(), out),

@@ -34,11 +34,17 @@ const CHARTERS_MAX: usize = 4096;
 /// Which network, for whoever is not home.
 #[derive(Args)]
 pub(super) struct Network {
-    /// The home authority's certificate (home.crt), as home itself gave it to you
-    #[arg(long = "home", value_name = "FILE")]
-    home: PathBuf,
+    /// Your directory, with home.crt and charters/ in it
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(super) dir: Option<PathBuf>,
+    /// The home authority's certificate, as home itself gave it to you [default: home.crt in --dir]
+    #[arg(long = "home", value_name = "FILE", required_unless_present = "dir")]
+    home: Option<PathBuf>,
+    /// The directory with the network's signed charters (*.charter) [default: charters in --dir]
+    #[arg(long, value_name = "DIRECTORY", required_unless_present = "dir")]
+    charters: Option<PathBuf>,
     #[command(flatten)]
-    charters: Charters,
+    state: State,
 }
 
 /// The charters that a command goes by.
@@ -125,18 +131,43 @@ pub(super) fn record(path: &Path) -> Result<DatasetVersionRecord, Failure> {
 impl Network {
     /// Verifies the chain and remembers its end.
     pub(super) fn open(&self) -> Result<InForce, Failure> {
-        self.charters.open(home(&self.home)?)
+        let Self { dir, home, charters, state } = self;
+        Whereabouts { dir: dir.as_deref(), home: home.as_deref(), charters: charters.as_deref(), state }.open()
+    }
+}
+
+/// Where a network's files are, for a command that can do without a network.
+pub(super) struct Whereabouts<'a> {
+    pub(super) dir: Option<&'a Path>,
+    pub(super) home: Option<&'a Path>,
+    pub(super) charters: Option<&'a Path>,
+    pub(super) state: &'a State,
+}
+
+impl Whereabouts<'_> {
+    /// Verifies the chain and remembers its end.
+    pub(super) fn open(&self) -> Result<InForce, Failure> {
+        let within = |given: Option<&Path>, name| {
+            given.map(Path::to_owned).or_else(|| self.dir.map(|dir| dir.join(name))).ok_or_else(|| {
+                Failure::Refused("no network is named".to_owned(), "Give --dir, or --home and --charters")
+            })
+        };
+        in_force(home(&within(self.home, "home.crt")?)?, &within(self.charters, "charters")?, self.state)
     }
 }
 
 impl Charters {
     /// Verifies the chain under a home authority and remembers its end.
     pub(super) fn open(&self, home: HomeAuthority) -> Result<InForce, Failure> {
-        let charter = chain(&home, &self.charters)?.pop().ok_or_else(|| nothing(&self.charters))?;
-        let memory = self.state.open(charter.id())?;
-        memory.take_charter(&charter)?;
-        Ok(InForce { home, charter, memory })
+        in_force(home, &self.charters, &self.state)
     }
+}
+
+fn in_force(home: HomeAuthority, folder: &Path, state: &State) -> Result<InForce, Failure> {
+    let charter = chain(&home, folder)?.pop().ok_or_else(|| nothing(folder))?;
+    let memory = state.open(charter.id())?;
+    memory.take_charter(&charter)?;
+    Ok(InForce { home, charter, memory })
 }
 
 /// Reads home's certificate, from which country and key are learnt.

@@ -30,7 +30,7 @@ use crate::cli::{
     input::{self, Expected},
     network,
     public_key::{self, Form},
-    text::words,
+    text::{hash, words},
 };
 
 /// The access policy that comes with this program.
@@ -377,19 +377,4 @@ fn refused(name: &str, line: Option<usize>, what: &str) -> Failure {
 /// What a failure says first; what to do is to correct the draft.
 fn first(failure: &Failure) -> String {
     failure.to_string().lines().next().unwrap_or_default().trim_end_matches('.').to_owned()
-}
-
-/// 64 hexadecimal digits.
-fn hash(text: &str) -> Option<Hash> {
-    let digits = text.as_bytes();
-    let mut hash = [0; 32];
-    if digits.len() != 64 {
-        return None;
-    }
-    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
-    for (byte, pair) in hash.iter_mut().zip(digits.chunks_exact(2)) {
-        let [high, low] = pair else { return None };
-        *byte = digit(*high)? << 4 | digit(*low)?;
-    }
-    Some(Hash(hash))
 }

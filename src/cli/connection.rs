@@ -1,0 +1,88 @@
+//! Speaking to an embassy, for data owners, agents and recipients: the files of one directory, and the embassy's address.
+//!
+//! The directory holds what `chancery keys` made and what home sent back: connection.key, connection.crt, home.crt, home.crl
+//! and charters/. Which machine answers is judged by the client, against the identity key that the charter names.
+
+use std::path::PathBuf;
+
+use chancery::{
+    client::{Client, ClientError, Exchange, OwnIdentity, Settings, Trust},
+    keys::{KeyError, disk, file::KeyKind},
+    protocol::{
+        certificate::{MAX_CERTIFICATE_BYTES, MAX_LIST_BYTES},
+        ids::EmbassyName,
+    },
+};
+use clap::Args;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::cli::{ask, failure::Failure, input, network::InForce, pem};
+
+/// Which embassy to speak to.
+#[derive(Args)]
+#[group(id = "embassy-visit")]
+pub(super) struct Visit {
+    /// The embassy, as the charter calls it
+    #[arg(long, value_name = "NAME", requires = "server")]
+    pub(super) embassy: Option<EmbassyName>,
+    /// Its address: https://embassy.example:8443
+    #[arg(long, value_name = "URL", requires_all = ["embassy", "dir"])]
+    server: Option<String>,
+    /// Read the passphrase of connection.key from this open file descriptor instead of the terminal
+    #[arg(long, value_name = "N", requires = "server")]
+    connection_fd: Option<u32>,
+}
+
+/// A client, and what runs it: commands do one thing at a time.
+pub(super) struct Line {
+    pub(super) client: Client,
+    runtime: Runtime,
+}
+
+impl Visit {
+    /// Prepares the connection; it is made with the first request.
+    pub(super) fn open(&self, network: &InForce, dir: Option<&PathBuf>, exchange: Exchange) -> Result<Line, Failure> {
+        let (Some(embassy), Some(server), Some(dir)) = (&self.embassy, &self.server, dir) else {
+            return Err(Failure::Refused("no embassy is named".to_owned(), "Give --dir, --server and --embassy"));
+        };
+        let parts = network.charter.charter().parts();
+        if parts.embassies.iter().all(|known| known.name != *embassy) {
+            let what = format!("the charter in force, version {}, has no embassy {embassy}", parts.version);
+            return Err(Failure::Refused(what, "Check the name, or get the newest charters from home"));
+        }
+        let machines = parts.custody.iter().flat_map(|custody| &custody.machines);
+        let pinned = machines.into_iter().find(|machine| machine.embassy == *embassy).map(|found| found.identity_key);
+        let path = dir.join("home.crl");
+        let list = pem::read(&path, "a revocation list", MAX_LIST_BYTES, "Ask home for its revocation list, home.crl")?;
+        let list = network.home.revocations(&list).map_err(|error| Failure::Certificate {
+            name: input::name(&path),
+            error,
+            advice: "Ask home for the newest list, home.crl",
+        })?;
+        let certificate = pem::read(
+            &dir.join("connection.crt"),
+            "a certificate",
+            MAX_CERTIFICATE_BYTES,
+            "Home issues it for connection.pub: put it there",
+        )?;
+        let file = disk::load(&dir.join("connection.key"))?;
+        if file.kind() != KeyKind::Connection {
+            return Err(KeyError::Kind { found: file.kind(), expected: KeyKind::Connection }.into());
+        }
+        let passphrase = ask::once(&format!("passphrase of {}", file.name()), self.connection_fd, "--connection-fd")?;
+        let own = OwnIdentity::new(certificate, file.signer(KeyKind::Connection, &passphrase)?);
+        let trust = Trust::new(network.home.clone(), list, embassy.clone(), pinned);
+        let settings = Settings { exchange, ..Settings::new(server, trust, Some(own)) };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(|source| {
+            Failure::Refused(format!("this machine gives no way to wait for the network: {source}"), "Try again")
+        })?;
+        Ok(Line { client: Client::new(settings)?, runtime })
+    }
+}
+
+impl Line {
+    /// Waits for an answer.
+    pub(super) fn wait<T>(&self, answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
+        Ok(self.runtime.block_on(answer)?)
+    }
+}
