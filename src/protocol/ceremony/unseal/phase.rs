@@ -29,6 +29,14 @@ const PAUSE_SECONDS: i64 = 2;
 /// The longest pause.
 const PAUSE_SECONDS_MAX: i64 = 300;
 
+/// Why an offer is made anew though nothing was lost.
+const OUTLIVED: &str = "the offer is older than an approval may be";
+
+/// Until when a TPM session that was begun now takes approvals: they count their time from its beginning.
+fn good_until(context: &Context<'_>) -> UnixTime {
+    UnixTime(context.now.0.saturating_add(i64::from(context.facts.expiry_max_seconds())))
+}
+
 /// What is known of an order that was given to the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
@@ -110,7 +118,8 @@ impl AwaitingOffer {
             Ok(gathered) => {
                 making.act(Act::Offered { offer: Box::new(offer.clone()) });
                 self.case.trouble = None;
-                let collecting = Collecting { case: self.case, offer, gathered };
+                let good_until = good_until(making.context);
+                let collecting = Collecting { case: self.case, offer, gathered, good_until };
                 (Unseal::Collecting(collecting), Reply::Done)
             }
             Err(why) => {
@@ -234,10 +243,22 @@ pub struct Collecting {
     pub(super) case: Case,
     pub(super) offer: SignedOffer,
     pub(super) gathered: Gathered,
+    pub(super) good_until: UnixTime,
 }
 
 impl Collecting {
     pub(super) fn on(mut self, event: Event, making: &mut Making<'_>) -> (Unseal, Reply) {
+        // protocol.md §20.3: a session older than an approval may be takes none any more, however fresh it is.
+        if making.context.now >= self.good_until {
+            let next = asked_again(self.case, OUTLIVED, making);
+            return match (next, event) {
+                // What was made for the old offer is refused by the phase that awaits the new one.
+                (Unseal::AwaitingOffer(next), event @ (Event::Contribution(_) | Event::Opened { .. })) => {
+                    next.on(event, making)
+                }
+                (next, _) => (next, Reply::Done),
+            };
+        }
         let reply = match event {
             Event::Contribution(contribution) => self.gathered.take(&contribution, &mut self.case, making),
             Event::Restarted => return (asked_again(self.case, "the TPM was reset", making), Reply::Done),
@@ -264,8 +285,8 @@ impl Collecting {
         }
         match self.gathered.quorate() {
             Ok(material) => {
-                let Self { case, offer, gathered } = self;
-                let opening = Opening { case, offer, gathered, asked: Asked::Waiting, failures };
+                let Self { case, offer, gathered, good_until } = self;
+                let opening = Opening { case, offer, gathered, good_until, asked: Asked::Waiting, failures };
                 opening.ask(material, making);
                 Unseal::Opening(opening)
             }
@@ -283,6 +304,7 @@ pub struct Opening {
     pub(super) offer: SignedOffer,
     pub(super) gathered: Gathered,
     pub(super) asked: Asked,
+    good_until: UnixTime,
     failures: u32,
 }
 
@@ -306,8 +328,8 @@ impl Opening {
                 return (Unseal::Opening(self), reply);
             }
             Event::Tick if matches!(self.asked, Asked::Again(at) if at <= making.context.now) => {
-                let Self { case, offer, gathered, failures, .. } = self;
-                return (Collecting { case, offer, gathered }.open(failures, making), Reply::Done);
+                let Self { case, offer, gathered, good_until, failures, .. } = self;
+                return (Collecting { case, offer, gathered, good_until }.open(failures, making), Reply::Done);
             }
             Event::Restarted => return (asked_again(self.case, "the TPM was reset", making), Reply::Done),
             _ => {}
@@ -380,8 +402,11 @@ impl Opening {
         let why = Reason::of(&whys.join("; "));
         self.case.trouble = Some(why.clone());
         making.act(Act::SetAside { ceremony: self.case.id, officials, why });
-        let Self { case, offer, gathered, .. } = self;
-        Collecting { case, offer, gathered }.open(0, making)
+        let Self { case, offer, gathered, good_until, .. } = self;
+        if making.context.now >= good_until {
+            return asked_again(case, OUTLIVED, making);
+        }
+        Collecting { case, offer, gathered, good_until }.open(0, making)
     }
 }
 

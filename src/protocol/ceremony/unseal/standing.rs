@@ -2,6 +2,7 @@
 
 use crate::protocol::{
     ceremony::unseal::{Unseal, phase::Asked},
+    certificate::UnixTime,
     facts::CustodyFacts,
     ids::OfficialName,
     paragraph::Reason,
@@ -56,6 +57,8 @@ pub struct Standing {
     pub culprits: Vec<OfficialName>,
     /// What last went wrong, if it still matters.
     pub trouble: Option<Reason>,
+    /// Until when the present offer takes approvals; then the embassy makes another.
+    pub approve_by: Option<UnixTime>,
     /// What comes next, and who can bring it about.
     pub next: String,
 }
@@ -92,6 +95,10 @@ impl Unseal {
             denials_that_end: threshold.denials_that_end(),
             culprits: case.culprits.iter().cloned().collect(),
             trouble: case.trouble.clone(),
+            approve_by: match self {
+                Self::Collecting(phase) => Some(phase.good_until),
+                _ => None,
+            },
             next,
         }
     }
@@ -107,8 +114,8 @@ impl Unseal {
                     "the embassy cannot go on by itself: somebody must look at it, and start it again".to_owned()
                 }
             },
-            Self::Collecting(_) => {
-                format!("{left} more of these can approve: {}", missing.join(", "))
+            Self::Collecting(phase) => {
+                format!("{left} more of these can approve, until {}: {}", phase.good_until, missing.join(", "))
             }
             Self::Opening(phase) => match phase.asked {
                 Asked::Again(at) => format!("enough have approved; the TPM was not ready, and is asked again at {at}"),
