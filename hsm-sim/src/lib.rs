@@ -39,7 +39,7 @@ pub use error::Error;
 pub use latency::Latency;
 pub use machine::Machine;
 pub use rack::Rack;
-pub use token::Token;
+pub use token::{FaultyModule, Token};
 
 /// What everything here returns.
 pub type Result<T> = std::result::Result<T, Error>;

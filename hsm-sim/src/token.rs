@@ -19,6 +19,28 @@ pub struct Token {
     _temporary: Option<tempfile::TempDir>,
 }
 
+/// A module in front of a token, with the faults of cards.
+#[derive(Debug)]
+pub struct FaultyModule {
+    module: PathBuf,
+    pull: PathBuf,
+}
+
+impl FaultyModule {
+    /// The PKCS#11 module to load.
+    pub fn module(&self) -> &Path {
+        &self.module
+    }
+
+    /// From its Nth signature on in each process, the token is gone. 0 plugs it in again.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn pull_at_signature(&self, number: u32) -> Result<()> {
+        std::fs::write(&self.pull, number.to_string()).map_err(Error::io("write", &self.pull))
+    }
+}
+
 impl Token {
     /// The token in this directory, made with this label if there is none.
     ///
@@ -59,6 +81,29 @@ impl Token {
     /// The PKCS#11 module to load.
     pub fn module(&self) -> &Path {
         &self.module
+    }
+
+    /// The same token behind a module with faults, which SoftHSM does not have: it locks after so many wrong PINs, and counts
+    /// them for as long as the directory lasts. [`FaultyModule::pull_at_signature`] pulls it in the middle.
+    ///
+    /// # Errors
+    /// [`Error::ToolMissing`] for a C compiler; [`Error::ToolFailed`], [`Error::Deadline`], [`Error::Io`].
+    pub fn faulty(&self, wrong_pins_until_locked: u32) -> Result<FaultyModule> {
+        const SOURCE: &str = include_str!("../faulty-token.c");
+        let directory = self.configuration.parent().unwrap_or(Path::new("."));
+        let at = |name: &str| directory.join(name);
+        let (source, module) = (at("faulty-token.c"), at("faulty-token.so"));
+        std::fs::write(&source, SOURCE).map_err(Error::io("write", &source))?;
+        let define = |name: &str, path: &Path| format!("-D{name}=\"{}\"", path.display());
+        let mut command = Command::new(tool::find("cc")?);
+        command.args(["-shared", "-fPIC", "-O1", "-w"]).arg(format!("-DLIMIT={wrong_pins_until_locked}"));
+        command
+            .arg(define("MODULE", &self.module))
+            .arg(define("STATE", &at("wrong-pins")))
+            .arg(define("PULL", &at("pull")));
+        command.arg(&source).arg("-o").arg(&module).arg("-ldl");
+        tool::run("cc", &mut command, directory)?;
+        Ok(FaultyModule { module, pull: at("pull") })
     }
 
     /// What `SOFTHSM2_CONF` must be in the environment of the program that loads the module.

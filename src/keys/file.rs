@@ -477,7 +477,15 @@ impl KeyFile {
 
     /// Whether a key on a token opens it, instead of a passphrase.
     pub const fn needs_token(&self) -> bool {
-        matches!(self.locked, Locked::Token { .. })
+        self.token_key().is_some()
+    }
+
+    /// The public half of the token's key that opens it; none where a passphrase does. Not authentic until the file was opened.
+    pub const fn token_key(&self) -> Option<&Point> {
+        match &self.locked {
+            Locked::Token { key, .. } => Some(key),
+            Locked::Passphrase { .. } => None,
+        }
     }
 
     fn cipher(&self, secret: &Secret<32>, header: &[u8]) -> Aes256Gcm {

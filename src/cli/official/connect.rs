@@ -14,14 +14,20 @@ use chancery::{
     protocol::{
         certificate::{HomeAuthority, MAX_CERTIFICATE_BYTES, MAX_LIST_BYTES, Role},
         charter::SignedCharter,
+        dataset_version::DatasetVersionRecord,
         hash::Hash,
         ids::EmbassyName,
+        wire::Document,
     },
 };
 use clap::Args;
 
 use super::place::Place;
-use crate::cli::{failure::Failure, input, network, pem};
+use crate::cli::{
+    failure::Failure,
+    input::{self, Expected},
+    network, pem,
+};
 
 const AFTER_HELP: &str = "\
 Home gives you three files: its certificate, its revocation list, and a certificate for your connection.pub. Its certificate is \
@@ -32,7 +38,7 @@ Options may be given one at a time, and again when something is new.
 Examples:
   chancery official connect --home home.crt --key-hash 5b0c... --revocations home.crl --certificate anna.crt
   chancery official connect --embassy luxembourg=https://embassy.example:8443
-  chancery official connect --charter founding.charter";
+  chancery official connect --charter 000001.charter --charter 000002.charter --dataset land-register.record";
 
 /// Take home's certificate and list, your own certificate, and the embassies' addresses
 #[derive(Args)]
@@ -53,6 +59,9 @@ pub(super) struct Arguments {
     /// A charter in force or founding, signed; may be given several times, the oldest first
     #[arg(long, value_name = "FILE")]
     charter: Vec<PathBuf>,
+    /// The signed record of a dataset version; may be given several times. Embassies hand them over too
+    #[arg(long, value_name = "FILE")]
+    dataset: Vec<PathBuf>,
     /// Where an embassy is; may be given several times
     #[arg(long, value_name = "NAME=URL", value_parser = embassy)]
     embassy: Vec<EmbassySettings>,
@@ -97,6 +106,18 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
             charter.hash()
         )?;
     }
+    for path in &arguments.dataset {
+        let version = directory.take_dataset(&read_record(path)?)?;
+        let description = version.description();
+        writeln!(
+            out,
+            "dataset {} version {}: signed by {}, and all its {} slots hold",
+            description.dataset,
+            description.version,
+            description.owner,
+            version.slots().len()
+        )?;
+    }
     if !arguments.embassy.is_empty() {
         let mut settings = directory.settings().clone();
         for embassy in &arguments.embassy {
@@ -129,6 +150,20 @@ fn missing(directory: &Directory, out: &mut dyn Write) -> Result<(), Failure> {
     writeln!(out)?;
     writeln!(out, "Still missing: {next}")?;
     Ok(())
+}
+
+fn read_record(path: &std::path::Path) -> Result<DatasetVersionRecord, Failure> {
+    let expected = Expected {
+        what: "a dataset version",
+        bound: DatasetVersionRecord::MAX_BYTES,
+        missing: "Ask its data owner for the record",
+    };
+    let bytes = input::read(path, &expected)?;
+    DatasetVersionRecord::decode(&bytes).map_err(|error| Failure::Document {
+        name: input::name(path),
+        kind: "a dataset version",
+        error,
+    })
 }
 
 fn take_home(directory: &Directory, path: &std::path::Path, expected: &str) -> Result<HomeAuthority, Failure> {
