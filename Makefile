@@ -4,7 +4,7 @@ CARGO ?= cargo
 DATA  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint tools bench deny clean
+.PHONY: help setup build test demo lint tools openapi bench deny clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: export DEMO_DATA = $(value DATA)
 demo: setup ## The whole story on simulated hardware: make demo [DATA=file or directory]
 	$(CARGO) build --example demo
 	@$(CARGO) run --quiet --example demo -- $${DEMO_DATA:+"$$DEMO_DATA"}
+
+openapi: setup ## Write the API's description anew (docs/openapi.json)
+	CHANCERY_WRITE_OPENAPI=1 $(CARGO) nextest run -p chancery --test service description
 
 bench: setup ## Measure; docs/performance.md says how to read it
 	$(CARGO) bench --workspace

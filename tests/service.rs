@@ -4,6 +4,8 @@
 
 #[path = "service/ceremony.rs"]
 mod ceremony;
+#[path = "service/description.rs"]
+mod description;
 #[path = "service/gate.rs"]
 mod gate;
 #[path = "service/handshake.rs"]

@@ -9,6 +9,7 @@ mod events;
 mod http;
 pub mod leases;
 pub mod official;
+pub mod release;
 mod tls;
 mod trust;
 pub mod unwrap;

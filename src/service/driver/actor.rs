@@ -4,7 +4,11 @@
 //! event is answered. Where the store has trouble, the step waits and is saved later; nothing goes on without it. What the
 //! outbox orders runs beside, and its result comes back as an event. protocol.md §18.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -64,8 +68,10 @@ pub(super) struct Actor {
     pub(super) own: mpsc::WeakSender<Message>,
     pub(super) shown: watch::Sender<CeremonyView>,
     pub(super) stop: watch::Receiver<bool>,
-    /// Sessions that are parked, and of which attempt.
-    pub(super) parked: Option<(u32, Vec<ParkedCommand>)>,
+    /// Sessions that are parked, by attempt.
+    pub(super) parked: BTreeMap<u32, Vec<ParkedCommand>>,
+    /// Attempts whose sessions are dropped, also those that come back later.
+    pub(super) forgotten: BTreeSet<u32>,
     /// How many orders are under way.
     pub(super) under_way: usize,
     /// Entries of steps that are not saved yet.
@@ -124,17 +130,15 @@ impl Actor {
             }
             Message::Reset => {
                 // Whatever was parked is gone; what comes back of it will find nothing.
-                self.parked = None;
+                self.parked.clear();
                 self.step(Event::Restarted).await.map(drop)
             }
         }
     }
 
-    /// Sessions of a later attempt are never put aside for those of an earlier one.
     fn keep(&mut self, attempt: u32, parked: Vec<ParkedCommand>) {
-        let later = self.parked.as_ref().is_some_and(|(known, _)| *known > attempt);
-        if !later && !parked.is_empty() {
-            self.parked = Some((attempt, parked));
+        if !parked.is_empty() && !self.forgotten.contains(&attempt) {
+            self.parked.insert(attempt, parked);
         }
     }
 
@@ -214,7 +218,10 @@ impl Actor {
             match out {
                 Out::MakeOffer { statement, attempt } => self.make_offer(*statement, attempt),
                 Out::Open { attempt, offer, material } => self.open(attempt, offer, *material),
-                Out::Forget { attempt } => drop(self.parked.take_if(|(parked, _)| *parked == attempt)),
+                Out::Forget { attempt } => {
+                    self.parked.remove(&attempt);
+                    self.forgotten.insert(attempt);
+                }
                 Out::Revoke => self.app.revoke(self.id).await,
                 Out::Notify => {}
             }
@@ -234,6 +241,7 @@ impl Actor {
 
     fn make_offer(&mut self, statement: SignedStatement, attempt: u32) {
         let Some(own) = self.own.upgrade() else { return };
+        self.forgotten.remove(&attempt);
         let (tpm, custody, versions) = (self.app.tpm(), self.app.custody(), Arc::clone(&self.versions));
         self.under_way = self.under_way.saturating_add(1);
         tokio::spawn(async move {
@@ -249,14 +257,16 @@ impl Actor {
 
     fn open(&mut self, attempt: u32, offer: Hash, material: Material) {
         let Some(own) = self.own.upgrade() else { return };
-        let parked = self.parked.take().filter(|(of, _)| *of == attempt).map(|(_, parked)| parked).unwrap_or_default();
+        let parked = self.parked.remove(&attempt).unwrap_or_default();
         let (app, versions, id) = (self.app.clone(), Arc::clone(&self.versions), self.id);
-        let recipient = self.state.as_ref().and_then(|state| self.app.recipient_of(statement_of(state)));
+        // The statement's card was judged again for this very step.
+        let to = self.state.as_ref().and_then(|state| statement_of(state).mode().recipient().cloned());
         self.under_way = self.under_way.saturating_add(1);
         tokio::spawn(async move {
             let (tpm, custody, mut parked) = (app.tpm(), app.custody(), parked);
             let ran = tokio::task::spawn_blocking(move || {
-                let came = perform::open(tpm.as_ref(), &custody.facts, &versions, material, &mut parked);
+                let order = perform::ToOpen { facts: &custody.facts, versions: &versions, offer, to: to.as_ref() };
+                let came = perform::open(tpm.as_ref(), &order, material, &mut parked);
                 (came, parked)
             });
             let (came, parked) = match ran.await {
@@ -267,7 +277,7 @@ impl Actor {
                 }
             };
             let done = match came {
-                Ok(came) => app.install(id, offer, came, recipient.as_ref()).await,
+                Ok(came) => app.install(id, came).await,
                 Err(trouble) => Err(trouble),
             };
             let event = match done {

@@ -9,7 +9,7 @@ mod perform;
 mod view;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -25,10 +25,8 @@ use crate::{
         ceremony::{Admission, Ceremony, Context, Event, NotAdmitted, Refused, Reply, Step, Trouble, UnsealRecord},
         dataset_version::VerifiedVersion,
         gathering::Refusal,
-        hash::Hash,
         ids::{CeremonyId, OfficialName},
         offer::SignedOffer,
-        recipient::Recipient,
         statement::{Resets, SignedStatement, Statement, StatementError},
         wire::Document,
     },
@@ -197,7 +195,8 @@ impl App {
             own: inbox.downgrade(),
             shown,
             stop: self.driver().stop.subscribe(),
-            parked: None,
+            parked: BTreeMap::new(),
+            forgotten: BTreeSet::new(),
             under_way: 0,
             unsaved: entries,
         };
@@ -247,9 +246,7 @@ impl App {
 
     /// A ceremony that is over, from its record.
     async fn ended(&self, id: CeremonyId) -> Result<Ceremony, Problem> {
-        let missing = || Code::NotFound.because(format!("there is no ceremony {id} here"));
-        let record = self.store().get(&key(&id)).await?.ok_or_else(missing)?;
-        self.ended_from(&record.bytes)
+        self.ended_from(&self.ceremony_record(id).await?)
     }
 
     fn ended_from(&self, record: &[u8]) -> Result<Ceremony, Problem> {
@@ -306,14 +303,22 @@ impl App {
         Ok((seen, next))
     }
 
+    /// A ceremony's record, as it was saved last.
+    ///
+    /// # Errors
+    /// [`Code::NotFound`].
+    pub(crate) async fn ceremony_record(&self, id: CeremonyId) -> Result<Vec<u8>, Problem> {
+        let missing = || Code::NotFound.because(format!("there is no ceremony {id} here"));
+        Ok(self.store().get(&key(&id)).await?.ok_or_else(missing)?.bytes)
+    }
+
     /// A ceremony's statement, for the policy.
     ///
     /// # Errors
     /// [`Code::NotFound`].
     pub(crate) async fn statement(&self, id: CeremonyId) -> Result<Statement, Problem> {
-        let missing = || Code::NotFound.because(format!("there is no ceremony {id} here"));
-        let record = self.store().get(&key(&id)).await?.ok_or_else(missing)?;
-        let read = UnsealRecord::decode(&record.bytes).map_err(|error| Code::Store.because(error))?;
+        let read =
+            UnsealRecord::decode(&self.ceremony_record(id).await?).map_err(|error| Code::Store.because(error))?;
         Ok(read.statement().unverified().clone())
     }
 
@@ -322,32 +327,29 @@ impl App {
     /// # Errors
     /// [`Code::NotFound`] while there is none.
     pub(crate) async fn offer(&self, id: CeremonyId) -> Result<SignedOffer, Problem> {
-        let missing = || Code::NotFound.because(format!("there is no ceremony {id} here"));
         let none = || {
             Code::NotFound
                 .because("the embassy has made no offer yet, or must make a new one")
                 .who("the embassy")
                 .next("Wait a moment; GET /v1/ceremonies/{id}/events tells when there is one.")
         };
-        let record = self.store().get(&key(&id)).await?.ok_or_else(missing)?;
-        let read = UnsealRecord::decode(&record.bytes).map_err(|error| Code::Store.because(error))?;
+        let read =
+            UnsealRecord::decode(&self.ceremony_record(id).await?).map_err(|error| Code::Store.because(error))?;
         read.offer().cloned().ok_or_else(none)
     }
 
     /// Installs what was opened: a lease, or the parts of a release.
-    async fn install(
-        &self,
-        id: CeremonyId,
-        offer: Hash,
-        came: Came,
-        recipient: Option<&Recipient>,
-    ) -> Result<(), Trouble> {
+    async fn install(&self, id: CeremonyId, came: Came) -> Result<(), Trouble> {
         match came {
+            // Where it is not begun, the seeds are wiped; approvals are good once, so they are asked for again.
             Came::Seeds(opened) => match self.leases().install(opened).await {
                 Ok(_) => Ok(()),
                 Err(error) => Err(Trouble::FreshApprovals { why: error.to_string() }),
             },
-            Came::Halves(halves) => self.keep_release(id, offer, halves, recipient).await,
+            Came::Parts(parts) => match self.keep_release(id, &parts).await {
+                Ok(()) => Ok(()),
+                Err(error) => Err(Trouble::FreshApprovals { why: error.to_string() }),
+            },
         }
     }
 

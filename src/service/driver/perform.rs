@@ -14,9 +14,12 @@ use crate::{
         dataset_version::VerifiedVersion,
         facts::CustodyFacts,
         gathering::Opened,
+        hash::Hash,
         hybrid::HybridSecretKey,
         offer::{Offer, Opening, SignedOffer},
         quorum::Position,
+        recipient::RecipientCard,
+        release::ReleaseParts,
         secret::SharedPoint,
         slot::SealedFor,
         statement::SignedStatement,
@@ -83,37 +86,50 @@ pub(super) fn make_offer(
     Ok((parked, Event::Offered { offer, key }))
 }
 
+/// What an opening is of, and for whom.
+pub(super) struct ToOpen<'a> {
+    pub(super) facts: &'a CustodyFacts,
+    pub(super) versions: &'a [VerifiedVersion],
+    /// The offer's hash.
+    pub(super) offer: Hash,
+    /// The recipient of a release.
+    pub(super) to: Option<&'a RecipientCard>,
+}
+
 /// What came of an opening that succeeded.
 pub(super) enum Came {
     /// The seeds of a lease.
     Seeds(Vec<Opened>),
-    /// The TPM's halves of a release, in the statement's order.
-    Halves(Vec<SharedPoint>),
+    /// The TPM's halves of a release, sealed to its recipient.
+    Parts(ReleaseParts),
 }
 
-/// Runs the parked commands with the approvals that the quorum gave, and opens. The commands come back in any case: those
-/// that never ran are good for another try.
+/// Runs the parked commands with the approvals that the quorum gave, and opens. The commands stay with the caller: those that
+/// never ran are good for another try.
 pub(super) fn open(
     tpm: &dyn Tpm,
-    facts: &CustodyFacts,
-    versions: &[VerifiedVersion],
+    order: &ToOpen<'_>,
     material: Material,
     parked: &mut [ParkedCommand],
 ) -> Result<Came, Trouble> {
+    let examine = |error: &dyn std::fmt::Display| Trouble::Examine { why: error.to_string() };
     without_trace(|| match material {
         Material::Lease(quorate) => {
             let openings = quorate.into_openings();
             let approvals: Vec<&[TpmApproval]> = openings.iter().map(|opening| opening.approvals()).collect();
-            let halves = halves(tpm, facts, &approvals, parked)?;
-            let opened = openings.into_iter().zip(&halves).zip(versions).map(|((opening, half), version)| {
-                opening.open(half, version).map_err(|error| Trouble::Examine { why: error.to_string() })
-            });
-            opened.collect::<Result<_, _>>().map(Came::Seeds)
+            let halves = halves(tpm, order.facts, &approvals, parked)?;
+            let opened = openings.into_iter().zip(&halves).zip(order.versions);
+            let opened = opened.map(|((opening, half), version)| opening.open(half, version));
+            opened.collect::<Result<_, _>>().map(Came::Seeds).map_err(|error| examine(&error))
         }
         Material::Release(quorate) => {
+            let to = order.to.ok_or_else(|| examine(&"a release without a recipient"))?;
             let openings = quorate.into_openings();
             let approvals: Vec<&[TpmApproval]> = openings.iter().map(|opening| opening.approvals()).collect();
-            halves(tpm, facts, &approvals, parked).map(Came::Halves)
+            let halves = halves(tpm, order.facts, &approvals, parked)?;
+            let halves = openings.iter().map(|opening| opening.slot()).zip(&halves);
+            let parts = ReleaseParts::seal(&order.offer, to.hybrid(), halves, &mut OsRng);
+            parts.map(Came::Parts).map_err(|error| examine(&error))
         }
     })
 }

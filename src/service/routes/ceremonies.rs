@@ -5,7 +5,7 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     Json,
-    extract::{Path, Query, State},
+    extract::State,
     response::sse::{Event as Sent, KeepAlive, Sse},
 };
 use futures_util::{Stream, StreamExt, stream};
@@ -18,6 +18,7 @@ use crate::{
     client::{
         api::{self, DocumentBody, Taken},
         ceremonies::{CeremonyAnswer, CeremonyPage, CeremonyView},
+        release::ReleaseBody,
     },
     protocol::{
         ceremony::{Event, Reply},
@@ -30,7 +31,7 @@ use crate::{
         peer::Caller,
         policy::{Act as Asked, CeremonyFacts, Mode as AskedMode},
         problem::{Code, Problem},
-        routes::Body,
+        routes::{Body, InPath, InQuery},
     },
 };
 
@@ -43,6 +44,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(ceremony))
         .routes(routes!(offer))
         .routes(routes!(events))
+        .routes(routes!(release))
         .routes(routes!(contribute))
         .routes(routes!(deny))
         .routes(routes!(stop))
@@ -84,6 +86,7 @@ impl App {
 /// Where to go on.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct After {
     /// `next` of the answer before.
     after: Option<String>,
@@ -100,7 +103,7 @@ struct After {
 async fn ceremonies(
     State(app): State<App>,
     caller: Caller,
-    Query(asked): Query<After>,
+    InQuery(asked): InQuery<After>,
 ) -> Result<Json<CeremonyPage>, Problem> {
     app.ask(&caller, Asked::List)?;
     let (seen, next) = app.list_ceremonies(asked.after.as_deref(), PAGE).await?;
@@ -143,7 +146,7 @@ async fn open(State(app): State<App>, caller: Caller, Body(body): Body<DocumentB
 async fn ceremony(
     State(app): State<App>,
     caller: Caller,
-    Path(named): Path<String>,
+    InPath(named): InPath<String>,
 ) -> Result<Json<CeremonyView>, Problem> {
     let id = may_watch(&app, &caller, &named).await?;
     app.see(id).await.map(Json)
@@ -160,10 +163,31 @@ async fn ceremony(
 async fn offer(
     State(app): State<App>,
     caller: Caller,
-    Path(named): Path<String>,
+    InPath(named): InPath<String>,
 ) -> Result<Json<DocumentBody>, Problem> {
     let id = may_watch(&app, &caller, &named).await?;
     Ok(Json(DocumentBody::of(&app.offer(id).await?)))
+}
+
+/// What was released, for the recipient that the statement names.
+#[utoipa::path(
+    get,
+    path = "/v1/ceremonies/{id}/release",
+    tag = "ceremonies",
+    params(("id" = String, Path, description = "The ceremony")),
+    responses((status = 200, body = ReleaseBody), (status = "4XX", body = api::Problem, content_type = "application/problem+json"))
+)]
+async fn release(
+    State(app): State<App>,
+    caller: Caller,
+    InPath(named): InPath<String>,
+) -> Result<Json<ReleaseBody>, Problem> {
+    let id = id(&named)?;
+    let statement = app.statement(id).await?;
+    app.ask(&caller, Asked::FetchRelease(&app.facts_of(&statement)))?;
+    // It is sealed to the recipient's key, and travels over a hybrid exchange all the same.
+    caller.over_hybrid()?;
+    app.release(id, caller.who()?).await.map(Json)
 }
 
 /// Tells of every change, beginning with how it stands now, until it is over.
@@ -180,7 +204,7 @@ async fn offer(
 async fn events(
     State(app): State<App>,
     caller: Caller,
-    Path(named): Path<String>,
+    InPath(named): InPath<String>,
 ) -> Result<Sse<impl Stream<Item = Result<Sent, Infallible>>>, Problem> {
     let id = may_watch(&app, &caller, &named).await?;
     let seen = match app.watch(id) {
@@ -214,7 +238,7 @@ async fn may_watch(app: &App, caller: &Caller, named: &str) -> Result<CeremonyId
 async fn contribute(
     State(app): State<App>,
     caller: Caller,
-    Path(named): Path<String>,
+    InPath(named): InPath<String>,
     Body(body): Body<DocumentBody>,
 ) -> Result<Json<CeremonyAnswer>, Problem> {
     let id = id(&named)?;
@@ -235,7 +259,7 @@ async fn contribute(
 async fn deny(
     State(app): State<App>,
     caller: Caller,
-    Path(named): Path<String>,
+    InPath(named): InPath<String>,
     Body(body): Body<DocumentBody>,
 ) -> Result<Json<CeremonyAnswer>, Problem> {
     let id = id(&named)?;
@@ -256,7 +280,7 @@ async fn deny(
 async fn stop(
     State(app): State<App>,
     caller: Caller,
-    Path(named): Path<String>,
+    InPath(named): InPath<String>,
     Body(body): Body<DocumentBody>,
 ) -> Result<Json<CeremonyAnswer>, Problem> {
     let id = id(&named)?;

@@ -1,9 +1,6 @@
 //! Dataset versions: the recipients that agents encrypt to, with every slot, as data owners signed them.
 
-use axum::{
-    Json,
-    extract::{Path, Query, State},
-};
+use axum::{Json, extract::State};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -22,7 +19,7 @@ use crate::{
         peer::Caller,
         policy::Act as Asked,
         problem::{Code, Problem},
-        routes::Body,
+        routes::{Body, InPath, InQuery},
         versions,
     },
     store::{Kind, Put},
@@ -38,6 +35,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// Where to go on.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct After {
     /// `next` of the answer before.
     after: Option<String>,
@@ -54,7 +52,7 @@ struct After {
 async fn datasets(
     State(app): State<App>,
     caller: Caller,
-    Query(asked): Query<After>,
+    InQuery(asked): InQuery<After>,
 ) -> Result<Json<DatasetPage>, Problem> {
     app.ask(&caller, Asked::ReadDatasets)?;
     let rows = app.store().list(Kind::DatasetVersion, asked.after.as_deref(), PAGE).await?;
@@ -87,7 +85,7 @@ async fn datasets(
 async fn dataset(
     State(app): State<App>,
     caller: Caller,
-    Path((name, version)): Path<(String, u32)>,
+    InPath((name, version)): InPath<(String, u32)>,
 ) -> Result<Json<DocumentBody>, Problem> {
     app.ask(&caller, Asked::ReadDatasets)?;
     let missing = || Code::NotFound.because("there is no such dataset version here");

@@ -1,4 +1,4 @@
-//! The API's paths, one file per subject, and what they have in common: bounds, reading, answering, the description.
+//! The API's paths, one file per subject, and what they have in common: bounds, reading, the description.
 
 pub(in crate::service) mod ceremonies;
 mod datasets;
@@ -6,21 +6,26 @@ mod network;
 mod roll;
 mod status;
 
-use std::time::Duration;
+use std::{sync::LazyLock, time::Duration};
 
 use axum::{
     Json,
-    extract::{DefaultBodyLimit, FromRequest, Request, rejection::JsonRejection},
-    http::{StatusCode, Uri},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Query, Request, State, rejection::JsonRejection},
+    http::{HeaderValue, StatusCode, Uri, header, request::Parts},
     middleware::Next,
     response::{IntoResponse, Response},
 };
 use serde::de::DeserializeOwned;
-use utoipa::OpenApi;
-use utoipa_axum::router::OpenApiRouter;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::security::{SecurityRequirement, SecurityScheme},
+};
+use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::service::{
     App, lease,
+    peer::Caller,
+    policy::Act as Asked,
     problem::{Code, Problem},
 };
 
@@ -39,13 +44,31 @@ const REQUEST_SECONDS: u64 = 60;
                        signed or acted upon. Each refusal is application/problem+json with a stable code.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    components(schemas(crate::client::api::Problem))
+    components(schemas(crate::client::api::Problem)),
+    modifiers(&Mutual)
 )]
 struct Description;
+
+/// Every path asks for a client certificate.
+struct Mutual;
+
+impl Modify for Mutual {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let scheme = SecurityScheme::MutualTls {
+            description: Some("A certificate that the home authority issued".to_owned()),
+            deprecated: None,
+            extensions: None,
+        };
+        let components = openapi.components.get_or_insert_default();
+        components.security_schemes.insert("certificate".to_owned(), scheme.into());
+        openapi.security = Some(vec![SecurityRequirement::new("certificate", Vec::<String>::new())]);
+    }
+}
 
 /// Every path with its description.
 pub fn all() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(described))
         .merge(status::routes())
         .merge(network::routes())
         .merge(datasets::routes())
@@ -53,6 +76,25 @@ pub fn all() -> OpenApiRouter<App> {
         .merge(lease::routes::routes())
         .merge(roll::routes())
         .layer(DefaultBodyLimit::max(MAX_REQUEST_BYTES))
+}
+
+/// The API's description: what `docs/openapi.json` holds.
+pub fn description() -> String {
+    all().into_openapi().to_pretty_json().unwrap_or_default()
+}
+
+/// This description.
+#[utoipa::path(
+    get,
+    path = "/v1/openapi.json",
+    tag = "embassy",
+    responses((status = 200, description = "OpenAPI 3.1", content_type = "application/json"), (status = "4XX", body = crate::client::api::Problem, content_type = "application/problem+json"))
+)]
+async fn described(State(app): State<App>, caller: Caller) -> Result<Response, Problem> {
+    static TEXT: LazyLock<String> = LazyLock::new(description);
+    app.ask(&caller, Asked::Look)?;
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(header::CONTENT_TYPE, json)], TEXT.as_str()).into_response())
 }
 
 pub(super) async fn no_such_path(uri: Uri) -> Problem {
@@ -81,6 +123,34 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
         match Json::<T>::from_request(request, state).await {
             Ok(Json(value)) => Ok(Self(value)),
             Err(rejection) => Err(refused(&rejection)),
+        }
+    }
+}
+
+/// Parts of a path, whose refusals are problems too.
+#[derive(Debug)]
+pub struct InPath<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Code::Malformed.because(rejection.body_text())),
+        }
+    }
+}
+
+/// What stands behind the question mark, whose refusals are problems too.
+#[derive(Debug)]
+pub struct InQuery<T>(pub T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for InQuery<T> {
+    type Rejection = Problem;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Code::Malformed.because(rejection.body_text())),
         }
     }
 }

@@ -3,10 +3,7 @@
 //! Nobody has to be believed: a charter carries the signatures that make it one, a list home's. What is taken is durable, with
 //! its entry in the roll, before it is in force.
 
-use axum::{
-    Json,
-    extract::{Query, State},
-};
+use axum::{Json, extract::State};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -25,7 +22,7 @@ use crate::{
         peer::Caller,
         policy::Act as Asked,
         problem::{Code, Problem},
-        routes::Body,
+        routes::{Body, InQuery},
         trust::TrustError,
     },
     store::{Kind, Put},
@@ -41,6 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// From which version on.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Since {
     /// The first version to send; 1 by default.
     from: Option<u32>,
@@ -57,7 +55,7 @@ struct Since {
 async fn charters(
     State(app): State<App>,
     caller: Caller,
-    Query(asked): Query<Since>,
+    InQuery(asked): InQuery<Since>,
 ) -> Result<Json<CharterPage>, Problem> {
     app.ask(&caller, Asked::Look)?;
     let after = asked.from.and_then(|from| from.checked_sub(1)).map(|before| charter_key(before).id);

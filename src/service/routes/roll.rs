@@ -1,9 +1,6 @@
 //! The roll, read: every act that happened here, in order, for those who answer for the embassy and those who check it.
 
-use axum::{
-    Json,
-    extract::{Query, State},
-};
+use axum::{Json, extract::State};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -11,7 +8,7 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     client::api::{self, DocumentBody, Line, RollEntry, RollPage},
     protocol::{roll::Entry, wire::Document},
-    service::{App, peer::Caller, policy::Act as Asked, problem::Problem},
+    service::{App, peer::Caller, policy::Act as Asked, problem::Problem, routes::InQuery},
 };
 
 pub(super) fn routes() -> OpenApiRouter<App> {
@@ -21,6 +18,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 /// Which entries.
 #[derive(Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct Stretch {
     /// The first one; 0 by default.
     from: Option<u64>,
@@ -36,7 +34,11 @@ struct Stretch {
     params(Stretch),
     responses((status = 200, body = RollPage), (status = "4XX", body = api::Problem, content_type = "application/problem+json"))
 )]
-async fn roll(State(app): State<App>, caller: Caller, Query(asked): Query<Stretch>) -> Result<Json<RollPage>, Problem> {
+async fn roll(
+    State(app): State<App>,
+    caller: Caller,
+    InQuery(asked): InQuery<Stretch>,
+) -> Result<Json<RollPage>, Problem> {
     app.ask(&caller, Asked::ReadRoll)?;
     let size = app.store().roll_size().await?;
     let rows = app.store().roll(asked.from.unwrap_or(0), asked.limit.unwrap_or(100)).await?;
