@@ -4,6 +4,7 @@
 //! return a [`Failure`]; only this file knows standard output, standard error and exit codes (`docs/cli.md`).
 
 mod ask;
+mod bench;
 mod completions;
 mod connection;
 mod dataset;
@@ -87,6 +88,7 @@ enum Command {
     Dataset(dataset::Arguments),
     Policy(policy::Arguments),
     Seal(seal::Arguments),
+    Bench(bench::Arguments),
     Open(open::Arguments),
     #[cfg(feature = "service")]
     Serve(serve::Arguments),
@@ -104,6 +106,7 @@ impl Command {
             Self::Dataset(arguments) => dataset::run(arguments, out),
             Self::Policy(arguments) => policy::run(arguments, out),
             Self::Seal(arguments) => seal::run(arguments, out),
+            Self::Bench(arguments) => bench::run(arguments, out),
             Self::Open(arguments) => open::run(arguments, out),
             #[cfg(feature = "service")]
             Self::Serve(arguments) => serve::run(arguments),

@@ -112,6 +112,14 @@ impl Client {
         Ok(Self { pool, judge, settings: Arc::new(settings), base })
     }
 
+    /// A client of the same embassy with connections of its own.
+    ///
+    /// # Errors
+    /// Those of [`Client::new`].
+    pub fn apart(&self) -> Result<Self, ClientError> {
+        Self::new((*self.settings).clone())
+    }
+
     /// The embassy that is spoken to.
     pub fn embassy(&self) -> &crate::protocol::ids::EmbassyName {
         self.settings.trust.embassy()
