@@ -31,7 +31,7 @@ const SEALED_BYTES: usize = POINT_BYTES + SEAL_OVERHEAD_BYTES;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleaseParts {
     offer: Hash,
-    sealed: Vec<Box<[u8; SEALED_BYTES]>>,
+    sealed: Vec<[u8; SEALED_BYTES]>,
 }
 
 impl ReleaseParts {
@@ -48,8 +48,7 @@ impl ReleaseParts {
         let seal = |(index, (slot, z_t)): (u8, (&VerifiedSlot, &SharedPoint))| {
             let plain = Secret::take(&mut z_t.expose().encode());
             let aad = aad(index, &slot.id());
-            let sealed =
-                hybrid::seal(to, Label::RELEASE_SEAL, offer.as_bytes(), &aad, plain.expose(), rng)?.into_boxed_slice();
+            let sealed = hybrid::seal(to, Label::RELEASE_SEAL, offer.as_bytes(), &aad, plain.expose(), rng)?;
             sealed.try_into().map_err(|_| HybridError::Seal)
         };
         let sealed = (0..).zip(halves).map(seal).collect::<Result<_, _>>()?;
@@ -79,7 +78,7 @@ impl Wire for ReleaseParts {
         if count > MAX_POINTS {
             return Err(WireError::TooLong { field: "parts", length: count, bound: MAX_POINTS });
         }
-        let sealed = (0..count).map(|_| input.array("sealed half").map(Box::new)).collect::<Result<_, _>>()?;
+        let sealed = (0..count).map(|_| input.array("sealed half")).collect::<Result<_, _>>()?;
         Ok(Self { offer, sealed })
     }
 }

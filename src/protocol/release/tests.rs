@@ -123,7 +123,7 @@ fn every_wrong_part_of_the_embassy_is_refused_and_named() {
         ReleaseError::Parts { found: 1, expected: 2 }
     ));
     let mut three = parts(&hash, to, &right);
-    three.sealed.push(three.sealed[0].clone());
+    three.sealed.push(three.sealed[0]);
     refused(&three, "3 halves");
     let mut turned = parts(&hash, to, &right);
     turned.sealed.reverse();
