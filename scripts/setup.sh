@@ -39,6 +39,7 @@ certtool:gnutls-bin
 softhsm2-util:softhsm2
 pkcs11-tool:opensc
 tpm2_eventlog:tpm2-tools
+gcore:gdb
 '
 missing=
 need() { case " $missing " in *" $1 "*) ;; *) missing="$missing $1" ;; esac; }

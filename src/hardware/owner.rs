@@ -15,9 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::hardware::{
-    error::TpmError,
-    watch::{Watch, lock},
+use crate::{
+    hardware::{
+        error::TpmError,
+        watch::{Watch, lock},
+    },
+    protocol::secret::without_trace,
 };
 
 /// The bounds under which an owner works.
@@ -214,11 +217,14 @@ impl<D: Device> Shared<D> {
                 break;
             }
             // A panic costs its caller an error and the device a fresh start, nothing else.
-            let outcome = catch_unwind(AssertUnwindSafe(|| {
-                let ready = ready(&mut device, &self.settings, &worker.watch);
-                let lost = ready.as_ref().is_err_and(TpmError::breaks_line);
-                (job(ready), lost)
-            }));
+            // The TPM software stack leaves what the TPM answered, Z_T among it, on this thread's stack: overwritten at once.
+            let outcome = without_trace(|| {
+                catch_unwind(AssertUnwindSafe(|| {
+                    let ready = ready(&mut device, &self.settings, &worker.watch);
+                    let lost = ready.as_ref().is_err_and(TpmError::breaks_line);
+                    (job(ready), lost)
+                }))
+            });
             if worker.watch.is_given_up() {
                 break;
             }

@@ -1,4 +1,4 @@
-//! The secret types, all of them.
+//! The secret types, all of them, and how work on them leaves no trace on the stack.
 //!
 //! A secret is boxed (so that moving it leaves no copy behind), wiped when dropped, redacted when printed, compared in
 //! constant time, never `Clone`, never serialized. Reading one is always spelled `expose`, so that a search for that word
@@ -237,3 +237,33 @@ impl PartialEq for SharedPoint {
 }
 
 impl Eq for SharedPoint {}
+
+/// How much of a stack [`without_trace`] overwrites: more than the deepest work on secrets takes, also in a build without
+/// optimization and in the TPM software stack.
+const BURNED_BYTES: usize = 192 * 1024;
+
+/// Runs work on secrets and then overwrites the stack that it used: moves of values, and libraries in C, leave copies there
+/// that no destructor sees. What `work` returns must not hold secrets but in their boxes.
+pub fn without_trace<R>(work: impl FnOnce() -> R) -> R {
+    without_trace_of::<BURNED_BYTES, R>(work)
+}
+
+/// [`without_trace`] for work that is known to use no more than `BYTES` of the stack.
+pub fn without_trace_of<const BYTES: usize, R>(work: impl FnOnce() -> R) -> R {
+    let done = apart(work);
+    burn::<BYTES>();
+    done
+}
+
+/// A frame of its own, below which [`burn`] begins as well.
+#[inline(never)]
+fn apart<R>(work: impl FnOnce() -> R) -> R {
+    work()
+}
+
+#[inline(never)]
+fn burn<const BYTES: usize>() {
+    let mut stack = [0_u8; BYTES];
+    // Nobody may conclude that the zeros are never read.
+    std::hint::black_box(&mut stack);
+}

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use zeroize::Zeroize;
 
+pub use crate::protocol::secret::without_trace;
 use crate::protocol::{
     dataset::{DatasetSeed, Recipient},
     hybrid::{EXPANDED_BYTES, ExpandedKey},
@@ -23,10 +24,6 @@ pub const CELLS: usize = 64;
 /// What lies in a cell: the seed, then the keys that follow from it.
 const CELL_BYTES: usize = SEED_BYTES + EXPANDED_BYTES;
 const SEED_BYTES: usize = 32;
-/// How much of a stack is overwritten after secrets were worked on: more than the deepest of those functions takes, also
-/// in a build without optimization.
-const BURNED_BYTES: usize = 192 * 1024;
-
 /// How the arena's memory is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protection {
@@ -245,32 +242,6 @@ impl<'a> LentKey<'a> {
     pub const fn recipient(&self) -> &'a Recipient {
         self.recipient
     }
-}
-
-/// Runs work on secrets and then overwrites the stack that it used: moves of values leave copies there that no destructor
-/// sees. What `work` returns must not hold secrets but in their boxes.
-pub fn without_trace<R>(work: impl FnOnce() -> R) -> R {
-    without_trace_of::<BURNED_BYTES, R>(work)
-}
-
-/// [`without_trace`] for work that is known to use no more than `BYTES` of the stack.
-pub fn without_trace_of<const BYTES: usize, R>(work: impl FnOnce() -> R) -> R {
-    let done = apart(work);
-    burn::<BYTES>();
-    done
-}
-
-/// A frame of its own, below which [`burn`] begins as well.
-#[inline(never)]
-fn apart<R>(work: impl FnOnce() -> R) -> R {
-    work()
-}
-
-#[inline(never)]
-fn burn<const BYTES: usize>() {
-    let mut stack = [0_u8; BYTES];
-    // Nobody may conclude that the zeros are never read.
-    std::hint::black_box(&mut stack);
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use crate::{
     },
     service::{
         App, Custody, Parts, accept,
-        arena::{Arena, ArenaError, CELLS},
+        arena::{Arena, ArenaError, CELLS, Protection},
         directory::{self, Directory, DirectoryError, Settings},
         lease::{
             clock::boot_clock,
@@ -216,7 +216,14 @@ pub async fn open(
     let tpm = Arc::new(tpm);
     let trust = Arc::new(InForce::new(trust));
     let arena = Arena::new(CELLS)?;
-    tracing::info!(protection = ?arena.protection(), "the memory for keys");
+    match arena.protection() {
+        Protection::SecretMemory => tracing::info!("keys of leases lie in {}", arena.protection()),
+        Protection::LockedPages => tracing::warn!(
+            "keys of leases lie in {}: whoever may read this process's memory can read them; use a kernel that has \
+             CONFIG_SECRETMEM and was not started with secretmem.enable=0",
+            arena.protection()
+        ),
+    }
     let leases = Leases::open(keeper::Parts {
         embassy: embassy.clone(),
         arena,

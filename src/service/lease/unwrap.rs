@@ -19,9 +19,9 @@ use crate::{
     protocol::{
         dataset::{AGE_INFO, FileKey, Recipient, StanzaError, TaggedStanza},
         hybrid::{encapsulation_halves, join_shared_secrets},
-        secret::Secret,
+        secret::{Secret, without_trace_of},
     },
-    service::arena::{ArenaError, Kept, LentKey, without_trace_of},
+    service::arena::{ArenaError, Kept, LentKey},
 };
 
 /// How many stanzas are unwrapped in one go before whoever wants to wipe the key gets its turn: about a millisecond.
