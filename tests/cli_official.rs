@@ -2,6 +2,8 @@
 //! before anything is signed. The embassy's side is played here, with its identity key at hand, so that it can lie.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "cli_official/served.rs"]
+mod served;
 mod support;
 
 use std::{
@@ -28,6 +30,7 @@ use chancery::{
         dataset_version::{CharteredDataset, DatasetVersionRecord, UnsignedVersion, VerifiedVersion},
         facts::CustodyFacts,
         gathering::Gathering,
+        group::Point,
         hash::Hash,
         hybrid::HybridSecretKey,
         ids::{
@@ -104,6 +107,31 @@ struct Official {
     dkg: Key,
     connection: Key,
     shares: Option<(SecretScalar, SecretScalar)>,
+}
+
+/// Key files as `official init` makes them, but cheap to open.
+fn keep_keys(directory: &Path, name: &str, [identity, dkg, connection]: [&Key; 3], hybrid: &HybridSecretKey) {
+    let (name, phrase) = (SubjectName::new(name).unwrap(), secret(PASSPHRASE));
+    let lock = Lock::Passphrase(&phrase, cheap());
+    let store = |file: &str, kind: KeyKind, key: &PrivateKey| {
+        let made = KeyFile::lock(kind, name.clone(), key, lock, &mut OsRng).unwrap();
+        disk::store(&directory.join(file), &made, Replace::No).unwrap();
+    };
+    let scalar = |key: &Key| PrivateKey::Scalar(SecretScalar::from_bytes(&key.secret().to_bytes()).unwrap());
+    store("identity.key", KeyKind::Identity, &scalar(identity));
+    store("dkg.key", KeyKind::Dkg, &scalar(dkg));
+    store("connection.key", KeyKind::Connection, &scalar(connection));
+    let seed = chancery::protocol::secret::Secret::from_slice(hybrid.seed().expose()).unwrap();
+    store("hybrid.key", KeyKind::Hybrid, &PrivateKey::Hybrid(HybridSecretKey::from_seed(seed)));
+}
+
+/// A share, locked by the passphrase or for a token.
+fn keep_share(directory: &Path, name: &str, of: ShareOf, share: SecretScalar, token: Option<&Point>) {
+    let phrase = secret(PASSPHRASE);
+    let lock = token.map_or(Lock::Passphrase(&phrase, cheap()), Lock::Token);
+    let file = KeyFile::lock_share(of, SubjectName::new(name).unwrap(), share, lock, &mut OsRng).unwrap();
+    let path = directory.join(format!("share-{}-{}.key", of.quorum, of.generation));
+    disk::store(&path, &file, Replace::No).unwrap();
 }
 
 /// A network on paper: everything but the machine.
@@ -289,24 +317,11 @@ impl Network {
         std::fs::create_dir_all(&directory).unwrap();
         let settings = Settings { name: official.name.clone(), token: None, embassies: Vec::new() };
         Directory::begin(&directory, &settings).unwrap();
-        let name = SubjectName::new(official.name.as_str()).unwrap();
-        let phrase = secret(PASSPHRASE);
-        let lock = Lock::Passphrase(&phrase, cheap());
-        let store = |file: &str, kind: KeyKind, key: &PrivateKey| {
-            let file = (directory.join(file), KeyFile::lock(kind, name.clone(), key, lock, &mut OsRng).unwrap());
-            disk::store(&file.0, &file.1, Replace::No).unwrap();
-        };
-        let scalar = |key: &Key| PrivateKey::Scalar(SecretScalar::from_bytes(&key.secret().to_bytes()).unwrap());
-        store("identity.key", KeyKind::Identity, &scalar(&official.identity));
-        store("dkg.key", KeyKind::Dkg, &scalar(&official.dkg));
-        store("connection.key", KeyKind::Connection, &scalar(&official.connection));
-        let seed = chancery::protocol::secret::Secret::from_slice(official.hybrid.seed().expose()).unwrap();
-        store("hybrid.key", KeyKind::Hybrid, &PrivateKey::Hybrid(HybridSecretKey::from_seed(seed)));
+        let keys = [&official.identity, &official.dkg, &official.connection];
+        keep_keys(&directory, official.name.as_str(), keys, &official.hybrid);
         let (unseal, recovery) = shares.unwrap();
         for (quorum, share) in [(QuorumKind::Unseal, unseal), (QuorumKind::Recovery, recovery)] {
-            let of = self.share_of(index, quorum);
-            let file = KeyFile::lock_share(of, name.clone(), share, lock, &mut OsRng).unwrap();
-            disk::store(&directory.join(format!("share-{quorum}-1.key")), &file, Replace::No).unwrap();
+            keep_share(&directory, official.name.as_str(), self.share_of(index, quorum), share, None);
         }
         directory
     }
@@ -770,6 +785,13 @@ fn a_wrong_passphrase_and_a_share_of_another_place_sign_nothing() {
     fine(network.approve("anna", &words, &["--passphrase-fd", "0"]));
 }
 
+/// The public half that `official init` left for home.
+fn connection_key(directory: &Path) -> Point {
+    let pem = std::fs::read_to_string(directory.join("connection.pub")).unwrap();
+    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+    chancery::protocol::certificate::bare_key(&pem.contents).unwrap()
+}
+
 /// Anna with her identity on a token, and everything else locked by it.
 fn on_a_token(token: &hsm_sim::Token) -> Network {
     let environment = [("SOFTHSM2_CONF", token.configuration())];
@@ -799,15 +821,10 @@ fn on_a_token(token: &hsm_sim::Token) -> Network {
     let file = disk::load(&made.join("dkg.key")).unwrap();
     let key = *file.token_key().expect("locked by a token");
     for (quorum, share) in [(QuorumKind::Unseal, unseal), (QuorumKind::Recovery, recovery)] {
-        let of = network.share_of(0, quorum);
-        let name = SubjectName::new("anna").unwrap();
-        let file = KeyFile::lock_share(of, name, share, Lock::Token(&key), &mut OsRng).unwrap();
-        disk::store(&made.join(format!("share-{quorum}-1.key")), &file, Replace::No).unwrap();
+        keep_share(&made, "anna", network.share_of(0, quorum), share, Some(&key));
     }
     network.hand_out();
-    let pem = std::fs::read_to_string(made.join("connection.pub")).unwrap();
-    let (_, pem) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
-    let connection = chancery::protocol::certificate::bare_key(&pem.contents).unwrap();
+    let connection = connection_key(&made);
     network.write("anna.crt", &network.home.issue(&request(identity(Role::Official, "anna"), connection)));
     let hash = network.key_hash();
     let said = fine(network.run(&[

@@ -203,6 +203,8 @@ pub struct Wish {
     pub leases: bool,
     pub heartbeat_seconds: u32,
     pub policy: Hash,
+    /// The last official's keys, where they were made elsewhere (on a token); the test's own are not in the charter then.
+    pub last: Option<CharterOfficial>,
 }
 
 impl Default for Wish {
@@ -215,6 +217,7 @@ impl Default for Wish {
             leases: true,
             heartbeat_seconds: 300,
             policy: policy_digest(),
+            last: None,
         }
     }
 }
@@ -310,7 +313,7 @@ impl World {
                 charter: founded.id(),
                 embassy: described.name.clone(),
                 generation: Generation::FIRST,
-                officials: officials.iter().map(|official| official.identity.point()).collect(),
+                officials: draft.officials.iter().map(|official| official.identity).collect(),
                 unseal,
                 amend: founded.charter().amend().unwrap(),
                 platform: described.platform,
@@ -437,6 +440,8 @@ fn draft(
                 hybrid: official.hybrid.public().clone(),
                 dkg: official.dkg.point(),
             })
+            .take(officials.len() - wish.last.iter().len())
+            .chain(wish.last.clone())
             .collect(),
         unseal: QuorumRule { threshold: unseal, members: members.clone() },
         amend_k: unseal.k(),
