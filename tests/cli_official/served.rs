@@ -6,10 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use chancery::keys::file::ShareOf;
+use chancery::{
+    client::{
+        Client, OwnIdentity, Repeat, Settings as ClientSettings, Trust,
+        api::{DocumentBody, Taken},
+    },
+    keys::{MemorySigner, file::ShareOf},
+};
 
 use super::*;
-use crate::support::{Site, Wish, World};
+use crate::support::{OWNER, Site, Wish, World};
 
 /// `chancery serve`, ended when it is dropped.
 struct Serve {
@@ -56,6 +62,23 @@ impl Drop for Serve {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The data owner hands in its records.
+fn hand_in(world: &World, serve: &Serve) {
+    let visitor = world.home.visitor(Role::DataOwner, OWNER);
+    let own = OwnIdentity::new(visitor.path[0].clone(), MemorySigner::new(visitor.key.secret()));
+    let name = world.site().name.clone();
+    let trust = Trust::new(world.home.authority(), world.revocations(), name, None);
+    let url = format!("https://localhost:{}", serve.address.port());
+    let client = Client::new(ClientSettings::new(&url, trust, Some(own))).unwrap();
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+        for dataset in &world.datasets {
+            let body = DocumentBody::of_bytes(&dataset.record);
+            let taken: Taken = client.post("/v1/datasets", &body, &Repeat::Safe).await.unwrap();
+            assert!(taken.new);
+        }
+    });
 }
 
 /// The officials of a world, each with a directory.
@@ -225,6 +248,7 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
     let world = World::of(&Wish { last: Some(eva), ..Wish::default() });
     std::fs::rename(made.path().join("eva"), world.folder.path().join("eva")).unwrap();
     let serve = Serve::start(world.site());
+    hand_in(&world, &serve);
     let officials = Officials { world: &world, token: Some(&token) };
     for index in 0..5 {
         officials.lay_out(index, &[&serve]);
@@ -313,6 +337,7 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
     assert!(said.contains("collecting approvals: 2 of 3") && said.contains("it is                    ended"), "{said}");
     let said = officials.until("anna", short, "lease   ");
     assert!(said.contains("outcome"), "{said}");
+    assert!(said.contains("THE LEASE") && said.contains("0 of 5000 made"), "{said}");
     let late = officials.approve("david", short, &words);
     assert!(refused(&late).contains("takes no approvals now"), "{}", late.err);
     let said = fine(officials.run("david", &["inbox"]));
@@ -323,9 +348,12 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
     // One official's stop ends the lease.
     let stop = ["stop", short, "--reason", "the machine room was entered", "--yes"];
     let said = fine(officials.run("david", &stop));
-    assert!(said.contains("It is in"), "{said}");
+    assert!(said.contains("It is in (the lease is ended: "), "{said}");
     let said = fine(officials.run("anna", &["status", short]));
     assert!(!said.contains("lease   "), "{said}");
+    // A second stop finds it as it is.
+    let twice = fine(officials.run("boris", &stop));
+    assert!(twice.contains("It is in (the lease is ended: "), "{twice}");
     assert!(!serve.said().contains("panicked"), "{}", serve.said());
 }
 
@@ -333,6 +361,7 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
 fn three_denials_end_a_ceremony_and_a_stranger_sees_none() {
     let world = World::new();
     let serve = Serve::start(world.site());
+    hand_in(&world, &serve);
     let officials = Officials { world: &world, token: None };
     for index in 0..4 {
         officials.lay_out(index, &[&serve]);

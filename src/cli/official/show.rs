@@ -3,7 +3,10 @@
 use std::io::Write;
 
 use chancery::{
-    client::official::{Reviewed, Told},
+    client::{
+        leases::LeaseView,
+        official::{Reviewed, Told},
+    },
     protocol::{ids::OfficialName, statement::Statement},
 };
 
@@ -93,6 +96,17 @@ pub(super) fn standing(out: &mut dyn Write, told: &Told, own: &OfficialName) -> 
         }
     }
     line(out, "next", &text::words(&view.next))?;
+    Ok(())
+}
+
+/// How a lease stands, by the embassy's account.
+pub(super) fn lease(out: &mut dyn Write, lease: &LeaseView) -> Result<(), Failure> {
+    writeln!(out)?;
+    writeln!(out, "THE LEASE")?;
+    line(out, "it is", &text::words(&format!("{}: {}", lease.state, lease.why)))?;
+    line(out, "agents", &text::words(&lease.agents.join(", ")))?;
+    line(out, "time left", &format!("{} minutes of {}", lease.seconds_left / 60, lease.duration_seconds / 60))?;
+    line(out, "unwraps", &format!("{} of {} made", lease.used, lease.unwraps))?;
     Ok(())
 }
 

@@ -52,7 +52,12 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
             writeln!(out, "ceremony {}", found.told.id)?;
             show::standing(out, &found.told, directory.name())?;
             show::line(out, "what", &words(&found.told.statement.to_string()))?;
-            show::line(out, "words", &found.told.statement.words().to_string())
+            show::line(out, "words", &found.told.statement.words().to_string())?;
+            if found.told.view.lease.is_some() {
+                let lease = found.visit.lease(&found.told.id).await?;
+                show::lease(out, &lease)?;
+            }
+            Ok(())
         });
     }
     here(&directory, out)?;

@@ -7,6 +7,7 @@ use crate::{
         Client, ClientError, Repeat,
         api::{CharterPage, DatasetPage, DocumentBody, RevocationList, Status, Taken},
         ceremonies::{CeremonyAnswer, CeremonyPage, CeremonyView},
+        leases::LeaseView,
         official::{
             Directory, DirectoryError, Keys,
             carried::{Carried, Load},
@@ -21,6 +22,8 @@ use crate::{
     },
 };
 
+/// The code by which an embassy refuses what comes after the end.
+const OVER: &str = "late";
 /// No list is followed for more pages than this.
 const MAX_PAGES: usize = 256;
 
@@ -179,7 +182,7 @@ impl Visit {
     /// # Errors
     /// [`DirectoryError`].
     pub async fn ceremony(&self, directory: &Directory, id: &CeremonyId) -> Result<Told, DirectoryError> {
-        let view = self.client.get(&format!("/v1/ceremonies/{}", id.0)).await?;
+        let view = self.client.get(&format!("/v1/ceremonies/{}", id)).await?;
         self.told(directory, view)
     }
 
@@ -192,7 +195,7 @@ impl Visit {
         let facts = directory.facts(self.client.embassy())?;
         let statement = signed.verify(&facts).map_err(|error| self.unreadable(&error))?.clone();
         let id = statement.id();
-        if statement.embassy() != self.client.embassy() || view.id != id.0.to_string() {
+        if statement.embassy() != self.client.embassy() || view.id != id.to_string() {
             return Err(self.unreadable(&"it shows a statement under another ceremony's name").into());
         }
         Ok(Told { id, statement, view })
@@ -203,11 +206,12 @@ impl Visit {
     /// # Errors
     /// [`ClientError`].
     pub async fn offer(&self, id: &CeremonyId) -> Result<SignedOffer, ClientError> {
-        let body: DocumentBody = self.client.get(&format!("/v1/ceremonies/{}/offer", id.0)).await?;
+        let body: DocumentBody = self.client.get(&format!("/v1/ceremonies/{}/offer", id)).await?;
         self.document(body.read::<SignedOffer>())
     }
 
-    /// Delivers what was signed. The very same again changes nothing.
+    /// Delivers what was signed. The very same again changes nothing. A stop that comes after the ceremony ends the lease that
+    /// it gave.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -217,7 +221,32 @@ impl Visit {
             Load::Denial(denial) => ("denials", DocumentBody::of(denial)),
             Load::Stop(stop) => ("stops", DocumentBody::of(stop)),
         };
-        self.client.post(&format!("/v1/ceremonies/{}/{what}", carried.ceremony.0), &body, &Repeat::Safe).await
+        let ceremony = format!("/v1/ceremonies/{}", carried.ceremony);
+        let answer = self.client.post(&format!("{ceremony}/{what}"), &body, &Repeat::Safe).await;
+        match answer {
+            Err(late) if late.code() == Some(OVER) && matches!(carried.load, Load::Stop(_)) => {
+                let lease = format!("/v1/leases/{}/stops", carried.ceremony);
+                let stopped: Result<LeaseView, ClientError> = self.client.post(&lease, &body, &Repeat::Safe).await;
+                match stopped {
+                    Ok(lease) => {
+                        let reply = format!("the lease is {}: {}", lease.state, lease.why);
+                        Ok(CeremonyAnswer { reply, ceremony: self.client.get(&ceremony).await? })
+                    }
+                    // There is no lease: then that the ceremony is over is the answer.
+                    Err(ClientError::Problem { problem, .. }) if problem.status == 404 => Err(late),
+                    Err(error) => Err(error),
+                }
+            }
+            answer => answer,
+        }
+    }
+
+    /// The lease that a ceremony gave, as the embassy tells of it.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn lease(&self, id: &CeremonyId) -> Result<LeaseView, ClientError> {
+        self.client.get(&format!("/v1/leases/{id}")).await
     }
 
     fn document<T, E: std::fmt::Display>(&self, read: Result<T, E>) -> Result<T, ClientError> {
