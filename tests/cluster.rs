@@ -45,6 +45,7 @@ use chancery::protocol::{
     label::Label,
     notice::{Denial, Stop},
     offer::SignedOffer,
+    roll::{Act, Entry},
     secret::SharedPoint,
     statement::{DatasetAt, LeaseTerms, Mode, Purpose, SignedStatement, Statement, StatementParts},
     wire::Document,
@@ -205,7 +206,15 @@ impl Cluster {
             Message::Denial(bytes) => Event::Denial(Denial::decode(bytes).ok()?),
             Message::Stop(bytes) => Event::Stop(Stop::decode(bytes).ok()?),
         };
-        self.embassy.feed(ceremony, event)
+        let before = self.embassy.store.roll.len();
+        let approve_by =
+            self.embassy.unseal(&ceremony).and_then(|unseal| unseal.standing(&self.world.facts).approve_by);
+        let outlived = approve_by.is_none_or(|by| by <= self.embassy.now);
+        let reply = self.embassy.feed(ceremony, event);
+        let again = |entry: &Entry| matches!(entry.act, Act::AskedAgain { .. });
+        let asked = self.embassy.store.roll[before..].iter().any(again);
+        assert!(!asked || outlived, "honest work is lost: a message has everybody approve again");
+        reply
     }
 
     /// An honest official's machine fetches the offer, checks it, and answers as its owner wants.
@@ -489,6 +498,7 @@ proptest! {
             cluster.act(action);
             cluster.check();
         }
+        cluster.no_seed_but_in_a_live_lease();
         cluster.the_host_lets_go();
         cluster.check();
         cluster.no_seed_but_in_a_live_lease();
