@@ -13,3 +13,5 @@ mod handshake;
 #[path = "service/leases.rs"]
 mod leases;
 mod support;
+#[path = "service/trouble.rs"]
+mod trouble;

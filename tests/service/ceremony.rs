@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use chancery::{
-    protocol::certificate::Role,
+    client::release::ReleaseBody,
+    protocol::{
+        certificate::Role, contribution::Review, hybrid::HybridSecretKey, ids::SubjectName, partial::PreparedQuorum,
+        recipient::RecipientCard, release::Receiving, slot::SeenPoints,
+    },
     store::{MemoryStore, Store},
 };
+use rand_core::OsRng;
 
 use crate::support::{
     World,
-    net::{Running, boot_clock},
+    net::{Line, Running, Way, boot_clock, client},
+    now,
     people::Caller,
 };
 
@@ -144,5 +150,60 @@ async fn several_ceremonies_at_once_and_one_for_each_official() {
     assert_eq!(anna.post("/v1/ceremonies", &second).await.status, 200);
     let listed = anna.get("/v1/ceremonies").await.json();
     assert_eq!(listed["ceremonies"].as_array().unwrap().len(), 4);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_goes_to_its_recipient_alone_and_opens_there() {
+    let world = World::new();
+    let running = Running::start(world.site()).await;
+    world.publish(&running).await;
+    let (courier, key) = (world.home.visitor(Role::Agent, "courier"), HybridSecretKey::random(&mut OsRng));
+    let name = SubjectName::new("courier").unwrap();
+    let card = RecipientCard::sign(name, courier.path[0].clone(), key.public().clone(), &courier.key.signing).unwrap();
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let id = world.open(&mut anna, 0, world.release(card.clone()), 2).await;
+    let path = format!("/v1/ceremonies/{id}/release");
+    let hybrid = client(&world, Some(&courier), &Way::default());
+    let mut recipient = Line::open(running.address, &hybrid).await.unwrap();
+    assert_eq!(recipient.get(&path).await.unwrap().code(), "not-found");
+    let offer = anna.offer(&id, 1).await;
+    for official in &world.officials[..3] {
+        let contribution = official.approve(&world, &offer);
+        anna.taken(&format!("/v1/ceremonies/{id}/contributions"), &contribution).await;
+    }
+    anna.until(&id, "released").await;
+    // Nobody else gets it, nor the recipient over a line that a later quantum computer could read.
+    assert_eq!(anna.get(&path).await.code(), "policy");
+    let mut namesake = Caller::connect(&world, &running, Role::DataOwner, "land-board").await;
+    assert_eq!(namesake.get(&path).await.code(), "policy");
+    let way = Way { groups: vec![rustls::crypto::aws_lc_rs::kx_group::X25519], ..Way::default() };
+    let mut classical = Line::open(running.address, &client(&world, Some(&courier), &way)).await.unwrap();
+    assert_eq!(classical.get(&path).await.unwrap().code(), "hybrid-required");
+
+    let answer = recipient.get(&path).await.unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.json());
+    let body: ReleaseBody = serde_json::from_value(answer.json()).unwrap();
+    let facts = world.facts();
+    let judged = card.verify(&world.home.authority(), &world.revocations(), now()).unwrap();
+    let signed: chancery::protocol::offer::SignedOffer = body.offer.read().unwrap();
+    let versions = world.versions(signed.unverified().statement());
+    let review = Review { facts: &facts, versions: &versions, now: now(), recipient: Some(&judged) };
+    let quorum = PreparedQuorum::new(&facts.unseal().key);
+    let mut receiving = Receiving::begin(&signed, &card, &key, &review, &mut SeenPoints::new(), &quorum).unwrap();
+    for contribution in &body.contributions {
+        receiving.receive(&contribution.read().unwrap()).unwrap();
+    }
+    let opened = receiving.open(&body.parts.read().unwrap()).unwrap();
+    for (opened, dataset) in opened.into_iter().zip(&world.datasets) {
+        assert_eq!(opened.into_seed().expose(), dataset.seed.expose());
+    }
+    let roll = anna.roll().await;
+    assert!(roll.contains(&"released".to_owned()) && roll.contains(&"release fetched".to_owned()), "{roll:?}");
+    // One official's stop takes it back.
+    let stop = world.officials[4].stop(id);
+    anna.taken(&format!("/v1/ceremonies/{id}/stops"), &stop).await;
+    anna.until(&id, "ended").await;
+    assert_eq!(recipient.get(&path).await.unwrap().code(), "not-found");
     running.stop().await;
 }

@@ -123,6 +123,9 @@ fn bytes(document: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&DocumentBody::of_bytes(document)).unwrap()
 }
 
+/// Method, path, what is sent, and the roles that may.
+type Row = (&'static str, String, Option<Vec<u8>>, Vec<Role>);
+
 const PEOPLE: [(Role, &str); 5] = [
     (Role::Official, "boris"),
     (Role::Agent, "replica-1"),
@@ -194,7 +197,7 @@ async fn each_role_does_what_is_its_own_and_nothing_else() {
     use Role::{Agent, Auditor, DataOwner, Official, Witness};
     let everybody = vec![Official, Agent, DataOwner, Auditor, Witness];
     // In this order: the stop comes last.
-    let rows: Vec<(&str, String, Option<Vec<u8>>, Vec<Role>)> = vec![
+    let rows: Vec<Row> = vec![
         ("GET", "/v1/status".into(), None, everybody.clone()),
         ("GET", "/v1/openapi.json".into(), None, everybody.clone()),
         ("GET", "/v1/charters".into(), None, everybody.clone()),

@@ -95,6 +95,7 @@ impl App {
     pub(crate) async fn open_ceremony(&self, signed: SignedStatement) -> Result<(CeremonyId, bool), Problem> {
         let id = signed.unverified().id();
         if self.store().get(&key(&id)).await?.is_some() {
+            self.adopt(id).await?;
             return Ok((id, false));
         }
         let versions = self.owned_versions(signed.unverified()).await?;
@@ -126,13 +127,34 @@ impl App {
         let put = Put { key: key(&id), expected: None, bytes: record.clone() };
         match self.store().commit(Batch { puts: vec![put], entries }).await {
             Ok(_) => {}
-            // The same statement reached another process at the same moment.
+            // The same statement came twice at the same moment.
             Err(StoreError::Conflict { .. }) => return Ok((id, false)),
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                // It may be written all the same; then it is open, whatever the disk says.
+                let known = if error.may_have_taken_effect() { self.store().get(&key(&id)).await? } else { None };
+                if known.is_none_or(|known| known.bytes != record) {
+                    return Err(error.into());
+                }
+            }
         }
         tracing::info!(ceremony = %id, opener = %step.next.opener(), "a ceremony was opened");
         self.drive(step, (1, record), versions);
         Ok((id, true))
+    }
+
+    /// Takes up a ceremony that is written down and goes on, and that nobody drives: its opening was in doubt.
+    async fn adopt(&self, id: CeremonyId) -> Result<(), Problem> {
+        let _one_after_the_other = self.driver().admitting.lock().await;
+        if self.driver().one(&id).is_some() {
+            return Ok(());
+        }
+        let Some(record) = self.store().get(&key(&id)).await? else { return Ok(()) };
+        let read = UnsealRecord::decode(&record.bytes).map_err(|error| Code::Store.because(error))?;
+        if read.outcome().is_none() {
+            let (step, versions) = self.resume(read.statement().unverified(), &record.bytes).await?;
+            self.drive(step, (record.version, record.bytes), versions);
+        }
+        Ok(())
     }
 
     /// Goes on with every ceremony that had not ended when the service did.
