@@ -13,7 +13,9 @@ use chancery::{
         },
         charter::Country,
         hash::Hash,
+        hybrid::HybridSecretKey,
         ids::SubjectName,
+        recipient::{RecipientCard, RecipientError},
         secret::SecretScalar,
     },
 };
@@ -524,4 +526,49 @@ fn anything_but_one_well_formed_certificate_is_refused_without_a_panic() {
     let long = vec![0x30; MAX_CERTIFICATE_BYTES + 1];
     assert!(matches!(refused(world.judge(&[&long]), Which::Leaf), Rule::TooLong { .. }));
     assert!(request_key(&right).is_err(), "a certificate is no request");
+}
+
+#[test]
+fn a_release_goes_to_whom_home_certified_by_that_name_and_to_no_other_role() {
+    let world = World::new();
+    let hybrid = HybridSecretKey::random(&mut OsRng).public().clone();
+    let named = |name: &str| SubjectName::new(name).unwrap();
+    let own = key();
+    let certificate = |role, name: &str| world.home_issues(&request(identity(role, name), &own), |_| {});
+    let card = |name: &str, certificate: Vec<u8>, signer: &MemorySigner| {
+        RecipientCard::sign(named(name), certificate, hybrid.clone(), signer).unwrap()
+    };
+    let judged = |card: &RecipientCard| card.verify(&world.authority, &world.none_revoked, NOON);
+
+    for role in [Role::Official, Role::Agent, Role::DataOwner] {
+        let card = card("ministry", certificate(role, "ministry"), &own);
+        let recipient = judged(&card).unwrap();
+        assert!(recipient.is_of(&card) && recipient.identity().role == role);
+    }
+    for role in [Role::Auditor, Role::Witness] {
+        let refused = judged(&card("ministry", certificate(role, "ministry"), &own)).unwrap_err();
+        let RecipientError::Certificate(CertificateError { rule, .. }) = refused else { panic!("{refused}") };
+        assert!(matches!(rule, Rule::Role { found, .. } if found == role), "{rule}");
+    }
+    let refused = judged(&card("court", certificate(Role::DataOwner, "ministry"), &own)).unwrap_err();
+    assert!(matches!(refused, RecipientError::Name { .. }), "{refused}");
+    let refused = judged(&card("ministry", certificate(Role::DataOwner, "ministry"), &key())).unwrap_err();
+    assert_eq!(refused, RecipientError::Signature);
+    // Another home's, the embassy's own, revoked, and out of date.
+    let foreign = World::new().home_issues(&request(identity(Role::DataOwner, "ministry"), &own), |_| {});
+    let embassy = world.embassy_issues(&request(identity(Role::Embassy, "luxembourg"), &own), |_| {});
+    for (name, certificate) in [("ministry", foreign), ("luxembourg", embassy)] {
+        let refused = judged(&card(name, certificate, &own)).unwrap_err();
+        assert!(matches!(refused, RecipientError::Certificate(_)), "{refused}");
+    }
+    let good = card("ministry", certificate(Role::DataOwner, "ministry"), &own);
+    let late = good.verify(&world.authority, &world.none_revoked, UnixTime(NOON.0 + YEAR)).unwrap_err();
+    assert!(matches!(late, RecipientError::Certificate(_)), "{late}");
+    let serial = world.authority.issued(good.certificate()).unwrap();
+    let (from, until) = (UnixTime(NOON.0 - HOUR), UnixTime(NOON.0 + HOUR));
+    let list = issue::revocation_list(&world.home_name, &world.home, 2, &[(serial, from)], from, until).unwrap();
+    let list = world.authority.revocations(&list).unwrap();
+    let refused = good.verify(&world.authority, &list, NOON).unwrap_err();
+    let RecipientError::Certificate(CertificateError { rule, .. }) = refused else { panic!("{refused}") };
+    assert!(matches!(rule, Rule::Revoked { .. }), "{rule}");
 }

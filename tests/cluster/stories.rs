@@ -1,11 +1,13 @@
 //! The same cluster, told as stories: one thing happens in each, and what must follow has a name.
 
 use chancery::protocol::{
-    ceremony::{Event, NotAdmitted, Outcome, Phase, Refused, Reply, Trouble},
+    ceremony::{Ceremony, Event, NotAdmitted, Outcome, Phase, Refused, Reply, Trouble},
     gathering::Refusal,
-    ids::CeremonyId,
+    ids::{CeremonyId, OfficialName},
+    notice::{NoticeError, Reason, Stop},
     roll::Act,
     statement::{Resets, SignedStatement, Statement, StatementParts},
+    wire::Document,
 };
 
 use crate::{
@@ -392,4 +394,56 @@ fn two_ceremonies_at_once_do_not_mix() {
     cluster.check();
     assert_eq!(cluster.embassy.outcome(&both), Some(&Outcome::Leased));
     assert_eq!(cluster.embassy.outcome(&land), None);
+}
+
+#[test]
+fn a_word_against_a_ceremony_is_whose_it_says_and_about_this_one() {
+    let mut cluster = Cluster::default();
+    let id = cluster.opened(false, false);
+    let signed = cluster.statement(BORIS, true, false, 100_000);
+    let other = cluster.embassy.open(signed, true).unwrap();
+    for stop in [false, true] {
+        let forged = cluster.people.forge(EVA, ANNA, id, stop);
+        let refused = cluster.arrive(id, &forged);
+        assert!(matches!(refused, Some(Reply::Refused(Refused::Notice(NoticeError::Signature { .. })))), "{refused:?}");
+        let elsewhere = if stop { cluster.people.stop(EVA, other) } else { cluster.people.deny(EVA, other) };
+        let refused = cluster.arrive(id, &elsewhere);
+        let about_other = |reply: &Option<Reply>| matches!(reply, Some(Reply::Refused(Refused::Notice(NoticeError::OtherCeremony { about }))) if *about == other);
+        assert!(about_other(&refused), "{refused:?}");
+    }
+    let mallory = OfficialName::new("mallory").unwrap();
+    let (key, reason) = (&cluster.world.people[EVA].identity, Reason::new("no reason").unwrap());
+    let stranger = Stop::sign(id, mallory, reason, key).unwrap();
+    let refused = cluster.arrive(id, &Message::Stop(stranger.encode()));
+    assert!(matches!(refused, Some(Reply::Refused(Refused::Notice(NoticeError::Stranger { .. })))), "{refused:?}");
+    cluster.check();
+    assert_eq!(cluster.phase(&id), Phase::Collecting);
+}
+
+#[test]
+fn a_record_that_the_host_altered_says_nothing_new_in_anybody_s_name() {
+    let mut cluster = Cluster::default();
+    let id = cluster.opened(true, false);
+    let vote = cluster.people.deny(EVA, id);
+    cluster.arrive(id, &vote);
+    let record = cluster.embassy.store.records[&format!("ceremony/{id}")].clone();
+    let context = cluster.embassy.context();
+    assert!(Ceremony::resume(&record, &context).is_ok());
+    let mut went_on = 0;
+    for at in (0..record.len()).step_by(7) {
+        let mut altered = record.clone();
+        altered[at] ^= 1 << (at % 8);
+        let Ok(step) = Ceremony::resume(&altered, &context) else { continue };
+        went_on += 1;
+        // What nobody signed may differ, such as the number of attempts; statement and votes may not.
+        let Ceremony::Unseal(unseal) = &step.next;
+        let standing = unseal.standing(&cluster.world.facts);
+        let against: Vec<&str> = standing.denied.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!((unseal.id(), against), (id, vec!["eva"]), "byte {at}");
+        assert!(!matches!(standing.phase, Phase::Collecting | Phase::Opening), "byte {at}");
+    }
+    assert!(went_on > 0, "nothing but signed bytes in a record?");
+    for end in (0..record.len()).step_by(11) {
+        assert!(Ceremony::resume(&record[..end], &context).is_err(), "{end} bytes");
+    }
 }
