@@ -152,8 +152,8 @@ impl Network {
         Self::of(|_| {})
     }
 
-    /// Made by a dealer, after a change to the officials in the charter.
-    fn of(change: impl FnOnce(&mut Vec<CharterOfficial>)) -> Self {
+    /// Made by a dealer, after a change to the charter.
+    fn of(change: impl FnOnce(&mut CharterParts)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let home = Home::new("EE");
         let (unseal, recovery) = (Threshold::new(3, 5).unwrap(), Threshold::new(4, 5).unwrap());
@@ -172,7 +172,7 @@ impl Network {
                 shares: Some(shares),
             })
             .collect();
-        let mut chartered: Vec<CharterOfficial> = officials
+        let chartered: Vec<CharterOfficial> = officials
             .iter()
             .map(|official| CharterOfficial {
                 name: official.name.clone(),
@@ -181,12 +181,11 @@ impl Network {
                 dkg: official.dkg.point(),
             })
             .collect();
-        change(&mut chartered);
         let (owner, embassy) = (Key::new(), Key::new());
         let members: Vec<OfficialName> = officials.iter().map(|official| official.name.clone()).collect();
         let owner_name = OwnerName::new("land-board").unwrap();
         let handle = |offset: u32| NvHandle::new(0x0180_0010 + offset).unwrap();
-        let founding = CharterParts {
+        let mut founding = CharterParts {
             version: 1,
             founding: None,
             previous: None,
@@ -213,6 +212,7 @@ impl Network {
             policy: Hash::of_bytes(b"policy"),
             custody: None,
         };
+        change(&mut founding);
         let mut first = SignedCharter::unsigned(Charter::new(founding.clone()).unwrap());
         first.sign(Signer::Home, &home.key.signing).unwrap();
         let founded = first.clone().found(home.name.country, &home.key.point()).unwrap();
@@ -647,6 +647,29 @@ fn an_embassy_that_lies_gets_nothing_and_is_told_by_its_lie() {
 }
 
 #[test]
+fn a_lease_where_the_charter_allows_none_is_not_put_before_anybody() {
+    let mut network = Network::of(|parts| {
+        parts.embassies[0].leases = false;
+        parts.embassies[0].class = HardwareClass::Discrete;
+    });
+    network.ready(0);
+    let (_, _, words) = network.offered();
+    approve_refused(&network, &words, &["allows no lease on the hardware of luxembourg", "tell the others"]);
+    // A release to somebody whom home certified is the way there.
+    let (key, court) = (HybridSecretKey::random(&mut OsRng), Key::new());
+    let certificate = network.home.issue(&request(identity(Role::Official, "court"), court.point()));
+    let name = SubjectName::new("court").unwrap();
+    let card = RecipientCard::sign(name, certificate, key.public().clone(), &court.signing).unwrap();
+    let release = StatementParts { mode: Mode::Release { recipient: Box::new(card) }, ..network.statement() };
+    let offer = network.offer(network.signed(release), &key);
+    network.write("offer.bin", &offer.encode());
+    let words = offer.unverified().statement().words().to_string();
+    let said = fine(network.approve("anna", &words, &["--passphrase-fd", "0"]));
+    assert!(said.contains("spiffe://registers.example/official/court, certified by home"), "{said}");
+    assert!(said.contains("release: the keys go to the recipient; the embassy never has them"), "{said}");
+}
+
+#[test]
 fn a_point_that_was_seen_in_another_slot_is_never_answered() {
     let mut network = Network::new();
     let directory = network.ready(0);
@@ -813,7 +836,7 @@ fn on_a_token(token: &hsm_sim::Token) -> Network {
     ];
     fine(run_with(folder.path(), token.pin(), &init, &environment));
     let card = OfficialCard::decode(&std::fs::read(folder.path().join("anna/card.bin")).unwrap()).unwrap();
-    let mut network = Network::of(|officials| officials[0] = card.official().clone());
+    let mut network = Network::of(|parts| parts.officials[0] = card.official().clone());
     let (unseal, recovery) = network.officials[0].shares.take().unwrap();
     let made = network.path("anna");
     std::fs::rename(folder.path().join("anna"), &made).unwrap();

@@ -41,15 +41,15 @@ const LONG_ABOUT: &str = "\
 Key custody and attestation for data embassies.
 
 What is sealed at home opens only when a quorum of officials agrees and the embassy's own TPM, in a boot state that the \
-same quorum approved, adds its half. These are the tools of home, officials, agents and auditors that exist so far; none of them \
-needs a network or a TPM.";
+same quorum approved, adds its half. These are the tools of home, officials, data owners, agents and auditors, and the embassy's \
+own service. Only the service needs a TPM.";
 
 const AFTER_HELP: &str = "\
 Examples:
   chancery inspect charter.bin          what is this file, and what does it hold?
   sudo chancery eventlog                what did this machine measure while it booted?
   chancery eventlog copied.bin --json   the same of another machine, for programs
-  chancery official init --help         make an official's keys
+  chancery official --help              officials: keys, and a ceremony from the inbox to the end of its lease
   chancery home --help                  found a home authority, issue and revoke certificates
   chancery completions bash             completion of commands in the shell
 

@@ -16,7 +16,7 @@ use crate::{
         offer::SignedOffer,
         quorum::Position,
         recipient::{Recipient, RecipientError},
-        statement::{Resets, Statement, StatementError},
+        statement::{Mode, Resets, Statement, StatementError},
     },
 };
 
@@ -36,6 +36,15 @@ pub enum ReviewError {
     /// The recipient of a release.
     #[error("the recipient of this release is refused: {0}. Nothing was signed; ask who opened the ceremony")]
     Recipient(#[from] RecipientError),
+    /// The charter allows no lease there.
+    #[error(
+        "the charter allows no lease on the hardware of {embassy}, and this is one. Nothing was signed; tell the others, since \
+         the embassy should not have offered it"
+    )]
+    NoLease {
+        /// Where.
+        embassy: EmbassyName,
+    },
     /// The official has no place in the quorum.
     #[error("{name} has no place in the unseal quorum of this charter, and cannot approve. Stopping is open to you")]
     NoPlace {
@@ -129,6 +138,13 @@ impl Reviewed {
     pub fn of(directory: &mut Directory, signed: &SignedOffer, now: UnixTime) -> Result<Self, ReviewError> {
         let embassy = signed.unverified().statement().embassy().clone();
         let facts = directory.facts(&embassy)?;
+        let charter = directory.charter()?;
+        let described = charter.charter().parts().embassies.iter().find(|described| described.name == embassy);
+        let is_lease = matches!(signed.unverified().statement().mode(), Mode::Lease(_));
+        // The embassy refuses this itself; an embassy that does not is not the one that was approved.
+        if is_lease && !described.is_some_and(|described| described.leases) {
+            return Err(ReviewError::NoLease { embassy });
+        }
         let versions = directory.datasets()?;
         let recipient = match signed.unverified().statement().mode().recipient() {
             None => None,
