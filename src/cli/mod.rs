@@ -28,6 +28,7 @@ mod serve;
 mod signer;
 mod stream;
 mod text;
+mod witness;
 
 use std::{
     io::{BufWriter, ErrorKind, Write, stderr, stdout},
@@ -90,6 +91,7 @@ enum Command {
     Seal(seal::Arguments),
     Bench(bench::Arguments),
     Open(open::Arguments),
+    Witness(witness::Arguments),
     #[cfg(feature = "service")]
     Serve(serve::Arguments),
     Completions(completions::Arguments),
@@ -108,6 +110,7 @@ impl Command {
             Self::Seal(arguments) => seal::run(arguments, out),
             Self::Bench(arguments) => bench::run(arguments, out),
             Self::Open(arguments) => open::run(arguments, out),
+            Self::Witness(arguments) => witness::run(arguments, out),
             #[cfg(feature = "service")]
             Self::Serve(arguments) => serve::run(arguments),
             Self::Completions(arguments) => completions::run(arguments, &mut Cli::command(), out),

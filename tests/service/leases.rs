@@ -1,20 +1,28 @@
 //! Leases over the network: who unwraps, who stops, who keeps them alive, and who is told no.
 
+use std::{path::Path, process::Command};
+
 use age::Recipient as _;
 use chancery::{
     client::{
         leases::{BeatQuestion, LeaseView},
         unwrap::{StanzaText, UnwrapRequest, Unwrapped},
     },
+    keys::{
+        disk::{self, Replace},
+        file::{Cost, KeyFile, KeyKind, PrivateKey},
+    },
     protocol::{
         beat::{Beat, BeatNonce, BeatRequest},
         certificate::Role,
         dataset::TaggedStanza,
         hash::Hash,
-        ids::{CeremonyId, WitnessName},
+        ids::{CeremonyId, SubjectName, WitnessName},
+        secret::{SecretScalar, SecretVec},
         wire::Document,
     },
 };
+use rand_core::OsRng;
 use serde_json::Value;
 
 use crate::support::{
@@ -210,5 +218,80 @@ async fn a_lease_does_not_outlive_its_process() {
     let mut agent = Caller::connect(&world, &running, Role::Agent, "replica-1").await;
     let one = request(&world, 0, &[stanza(&world, 0)]);
     assert_ne!(agent.line.post(&format!("/v1/leases/{id}/unwrap"), &one).await.unwrap().status, 200);
+    running.stop().await;
+}
+
+const PASSPHRASE: &str = "seven bells over the lake";
+
+/// The directory of a witness, as `chancery keys witness` and home leave it.
+fn witness_directory(world: &World, dir: &Path, signs: &SecretScalar) {
+    let visitor = world.home.visitor(Role::Witness, WITNESS);
+    let name = SubjectName::new(WITNESS).unwrap();
+    let store = |file: &str, kind: KeyKind, secret: SecretScalar| {
+        let (passphrase, cost) = (SecretVec::new(PASSPHRASE.into()), Cost::new(19 * 1024, 2, 1).unwrap());
+        let key =
+            KeyFile::seal(kind, name.clone(), &PrivateKey::Scalar(secret), &passphrase, cost, &mut OsRng).unwrap();
+        disk::store(&dir.join(file), &key, Replace::No).unwrap();
+    };
+    let copy = |secret: &SecretScalar| SecretScalar::from_bytes(&secret.to_bytes()).unwrap();
+    store("witness.key", KeyKind::Identity, copy(signs));
+    store("connection.key", KeyKind::Connection, SecretScalar::new(*visitor.key.signing.as_nonzero_scalar()));
+    std::fs::write(dir.join("connection.crt"), &visitor.path[0]).unwrap();
+    for file in ["home.crt", "home.crl"] {
+        std::fs::copy(world.site().directory.join(file), dir.join(file)).unwrap();
+    }
+    std::fs::create_dir(dir.join("charters")).unwrap();
+    for entry in std::fs::read_dir(world.site().directory.join("charters")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, dir.join("charters").join(path.file_name().unwrap())).unwrap();
+    }
+    std::fs::write(dir.join("passphrase"), PASSPHRASE).unwrap();
+}
+
+fn witness_command(world: &World, running: &Running, dir: &Path) -> Command {
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", r#"exec "$0" "$@" 3<passphrase 4<passphrase"#, env!("CARGO_BIN_EXE_chancery")])
+        .args(["witness", "beat", "--dir", ".", "--state", "state", "--passphrase-fd", "3", "--connection-fd", "4"])
+        .args(["--embassy", world.site().name.as_str(), "--server", &format!("https://{}", running.address)])
+        .current_dir(dir);
+    command
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_witnesss_command_keeps_leases_alive_and_refuses_a_key_that_is_not_the_charters() {
+    let world = World::new();
+    let running = Running::start(world.site()).await;
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    witness_directory(&world, dir.path(), &SecretScalar::new(*world.witness.signing.as_nonzero_scalar()));
+    witness_directory(&world, other.path(), &SecretScalar::random(&mut OsRng));
+
+    let mut once = witness_command(&world, &running, dir.path());
+    let ran = tokio::task::spawn_blocking(move || once.output().unwrap()).await.unwrap();
+    let said = String::from_utf8(ran.stdout).unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    assert!(said.starts_with("geneva beat luxembourg: no lease stands; good for "), "{said}");
+
+    let mut wrong = witness_command(&world, &running, other.path());
+    let ran = tokio::task::spawn_blocking(move || wrong.output().unwrap()).await.unwrap();
+    let refused = String::from_utf8(ran.stderr).unwrap();
+    assert!(refused.contains("another key for witness geneva"), "{refused}");
+
+    // Again and again, until it is ended; a lease that begins meanwhile is alive at once.
+    let mut again = witness_command(&world, &running, dir.path());
+    let mut child = again.args(["--every", "1"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let id = leased(&world, &running).await;
+    let mut anna = Caller::official(&world, &running, 0).await;
+    for _ in 0..100 {
+        if view(&mut anna, &id).await.state == "live" {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+    assert_eq!(view(&mut anna, &id).await.state, "live");
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    child.kill().unwrap();
+    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    assert!(said.lines().count() > 1, "{said}");
     running.stop().await;
 }
