@@ -330,7 +330,7 @@ fn a_charter_is_completed_with_what_its_officials_certified() {
     };
     refused(signed("", "x.charter"), &["a new unseal key", "Give the certificate"]);
     refused(signed("--certificate recovery.dkg", "x.charter"), &["a new unseal key"]);
-    std::fs::write(at.join("anna.recovery"), generate(at, QuorumKind::Unseal).recovery.encode()).unwrap();
+    std::fs::write(at.join("anna.recovery"), generate(at, QuorumKind::Unseal)[0].recovery.encode()).unwrap();
     let said = fine(signed("--certificate anna.recovery --certificate recovery.dkg", "by-anna.charter"));
     assert!(said.contains("The new unseal key is the one that your certificate gives"), "{said}");
 

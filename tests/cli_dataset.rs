@@ -28,19 +28,19 @@ use chancery::{
         file::{KeyKind, PrivateKey},
     },
     protocol::{
-        charter::SignedCharter,
         dataset::{DatasetKey, DatasetSeed, Recipient, StanzaError},
-        dataset_version::{DatasetVersionRecord, UnsignedVersion},
-        ids::{DatasetName, DatasetVersion, EmbassyName, OwnerName},
+        dataset_version::DatasetVersionRecord,
         secret::Secret,
         wire::Document,
     },
 };
 use cli::{
     embassy::{self, Answer, Embassy},
-    network::{CHAIN, PASSPHRASE, Ran, completed, fine, founded, refused, run, run_bytes, secret, store_key},
+    network::{
+        CHAIN, PASSPHRASE, Ran, completed, enrol, fine, founded, known_record, refused, run, run_bytes, secret,
+        store_key,
+    },
 };
-use p256::ecdsa::SigningKey;
 use tempfile::TempDir;
 
 const RECORD: &str = "land.1.bin";
@@ -51,19 +51,6 @@ fn create(at: &Path, more: &str, to: &str) -> Ran {
 
 fn record(at: &Path, file: &str) -> DatasetVersionRecord {
     DatasetVersionRecord::decode(&std::fs::read(at.join(file)).unwrap()).unwrap()
-}
-
-/// A record as its owner makes one, of a seed that the test knows.
-fn known_record(at: &Path, version: u32, seed: u8, signer: &str, to: &str) -> DatasetKey {
-    let signed = SignedCharter::decode(&std::fs::read(at.join("charters/0002.charter")).unwrap()).unwrap();
-    let facts = signed.unverified().facts(&EmbassyName::new("luxembourg").unwrap()).unwrap();
-    let seed = DatasetSeed::new(Secret::from_slice(&[seed; 32]).unwrap());
-    let (owner, dataset) = (OwnerName::new("land-board").unwrap(), DatasetName::new("land-register").unwrap());
-    let version = DatasetVersion::new(version).unwrap();
-    let unsigned = UnsignedVersion::create(&seed, owner, dataset, version, facts.sealing_keys()).unwrap();
-    let record = unsigned.sign(&SigningKey::from(*secret(signer).expose())).unwrap();
-    std::fs::write(at.join(to), record.encode()).unwrap();
-    seed.key()
 }
 
 #[test]
@@ -233,21 +220,7 @@ fn unwraps(key: &DatasetKey, body: &str) -> (u16, String) {
 fn leased(answer: impl Fn(Arc<DatasetKey>) -> Answer) -> Leased {
     let folder = completed();
     let at = folder.path();
-    fine(run(
-        at,
-        "home enrol luxembourg --charters charters --key init.key --dir home --out luxembourg.crt --passphrase-fd 0",
-    ));
-    let said = fine(run(at, "keys agent replicator --dir replicator --passphrase-fd 0"));
-    assert!(said.contains("connection.pub") && !said.contains("for the charter"), "{said}");
-    fine(run(
-        at,
-        "home issue agent replicator --from replicator/connection.pub --key init.key --dir home --out \
-         replicator/connection.crt --passphrase-fd 0",
-    ));
-    for file in ["home.crt", "home.crl"] {
-        std::fs::copy(at.join("home").join(file), at.join("replicator").join(file)).unwrap();
-    }
-    std::os::unix::fs::symlink("../charters", at.join("replicator/charters")).unwrap();
+    enrol(at, "agent", "replicator");
     let key = Arc::new(known_record(at, 1, 1, "land-board", "one.bin"));
     let embassy = embassy::start(&at.join("luxembourg.crt"), answer(Arc::clone(&key)));
     Leased { folder, embassy, key }

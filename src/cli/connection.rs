@@ -3,14 +3,15 @@
 //! The directory holds what `chancery keys` made and what home sent back: connection.key, connection.crt, home.crt, home.crl
 //! and charters/. Which machine answers is judged by the client, against the identity key that the charter names.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chancery::{
     client::{Client, ClientError, Exchange, OwnIdentity, Settings, Trust},
     keys::{KeyError, disk, file::KeyKind},
     protocol::{
-        certificate::{MAX_CERTIFICATE_BYTES, MAX_LIST_BYTES},
+        certificate::{HomeAuthority, MAX_CERTIFICATE_BYTES, MAX_LIST_BYTES, Revocations},
         ids::EmbassyName,
+        secret::SecretVec,
     },
 };
 use clap::Args;
@@ -37,6 +38,18 @@ pub(super) struct Visit {
 pub(super) struct Line {
     pub(super) client: Client,
     runtime: Runtime,
+    passphrase: SecretVec,
+}
+
+/// Home's revocation list, as it lies in a directory. Whether it is in date is asked each time it is used.
+pub(super) fn revocations(home: &HomeAuthority, dir: &Path) -> Result<Revocations, Failure> {
+    let path = dir.join("home.crl");
+    let list = pem::read(&path, "a revocation list", MAX_LIST_BYTES, "Ask home for its revocation list, home.crl")?;
+    home.revocations(&list).map_err(|error| Failure::Certificate {
+        name: input::name(&path),
+        error,
+        advice: "Ask home for the newest list, home.crl",
+    })
 }
 
 impl Visit {
@@ -52,13 +65,7 @@ impl Visit {
         }
         let machines = parts.custody.iter().flat_map(|custody| &custody.machines);
         let pinned = machines.into_iter().find(|machine| machine.embassy == *embassy).map(|found| found.identity_key);
-        let path = dir.join("home.crl");
-        let list = pem::read(&path, "a revocation list", MAX_LIST_BYTES, "Ask home for its revocation list, home.crl")?;
-        let list = network.home.revocations(&list).map_err(|error| Failure::Certificate {
-            name: input::name(&path),
-            error,
-            advice: "Ask home for the newest list, home.crl",
-        })?;
+        let list = revocations(&network.home, dir)?;
         let certificate = pem::read(
             &dir.join("connection.crt"),
             "a certificate",
@@ -76,11 +83,16 @@ impl Visit {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|source| {
             Failure::Refused(format!("this machine gives no way to wait for the network: {source}"), "Try again")
         })?;
-        Ok(Line { client: Client::new(settings)?, runtime })
+        Ok(Line { client: Client::new(settings)?, runtime, passphrase })
     }
 }
 
 impl Line {
+    /// The passphrase of the directory's key files.
+    pub(super) const fn passphrase(&self) -> &SecretVec {
+        &self.passphrase
+    }
+
     /// Waits for an answer.
     pub(super) fn wait<T>(&self, answer: impl Future<Output = Result<T, ClientError>>) -> Result<T, Failure> {
         Ok(self.runtime.block_on(answer)?)

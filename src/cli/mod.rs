@@ -22,6 +22,7 @@ mod output;
 mod pem;
 mod policy;
 mod public_key;
+mod release;
 mod seal;
 #[cfg(feature = "service")]
 mod serve;
@@ -92,6 +93,7 @@ enum Command {
     Bench(bench::Arguments),
     Open(open::Arguments),
     Witness(witness::Arguments),
+    Release(release::Arguments),
     #[cfg(feature = "service")]
     Serve(serve::Arguments),
     Completions(completions::Arguments),
@@ -111,6 +113,7 @@ impl Command {
             Self::Bench(arguments) => bench::run(arguments, out),
             Self::Open(arguments) => open::run(arguments, out),
             Self::Witness(arguments) => witness::run(arguments, out),
+            Self::Release(arguments) => release::run(arguments, out),
             #[cfg(feature = "service")]
             Self::Serve(arguments) => serve::run(arguments),
             Self::Completions(arguments) => completions::run(arguments, &mut Cli::command(), out),

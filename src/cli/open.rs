@@ -1,7 +1,8 @@
-//! `chancery open`: a filter that decrypts an age file with a key that an embassy unwraps under a lease.
+//! `chancery open`: a filter that decrypts an age file with a key that an embassy unwraps under a lease, or that was released.
 //!
-//! The file's stanza goes to the embassy, the file's key comes back, over a hybrid exchange only; the rest happens here. The
-//! file is untrusted: its header is bounded, and no byte of it comes out before the chunk that it stands in was authenticated.
+//! Under a lease the file's stanza goes to the embassy, the file's key comes back, over a hybrid exchange only; the rest
+//! happens here. The file is untrusted: its header is bounded, and no byte of it comes out before the chunk that it stands in
+//! was authenticated.
 
 use std::{
     cell::{Cell, RefCell},
@@ -14,18 +15,25 @@ use age::{DecryptError, Decryptor, armor::ArmoredReader};
 use age_core::format::{FileKey, Stanza};
 use chancery::{
     client::{Exchange, unwrap::unwrap},
+    keys::{
+        KeyError, disk,
+        file::{KeyKind, PrivateKey},
+    },
     protocol::{
-        dataset::TaggedStanza,
+        dataset::{DatasetKey, DatasetSeed, TaggedStanza},
         ids::{CeremonyId, DatasetName},
+        secret::Secret,
     },
 };
 use clap::Args;
 
 use crate::cli::{
+    ask,
     connection::{Line, Visit},
     failure::Failure,
     input,
-    network::Network,
+    memory::State,
+    network::Whereabouts,
     output,
     stream::{self, Sink},
     text::{hash, words},
@@ -45,11 +53,12 @@ Examples:
   chancery open register.age --dir replicator --embassy luxembourg --server https://embassy.example:8443 \\
     --lease 5b0c... --dataset land-register --out register.dump
   chancery open --dir replicator ... < register.age | psql land
+  chancery open register.age --key keys/land-register.1.key --out register.dump      (a dataset that was released to you)
 
 The exit status is 0 only if all of it was opened. What comes out before a failure is authentic, and not all: a file named with \
 --out appears when it is whole, and a reader of standard output has to wait for the exit status.";
 
-/// Decrypt an age file under a lease
+/// Decrypt an age file: under a lease, or with a released key
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(super) struct Arguments {
@@ -57,16 +66,25 @@ pub(super) struct Arguments {
     #[arg(value_name = "FILE", default_value = "-")]
     input: PathBuf,
     /// The lease: the id of the ceremony that it came from
-    #[arg(long, value_name = "ID", value_parser = lease)]
-    lease: CeremonyId,
+    #[arg(long, value_name = "ID", value_parser = lease, required_unless_present = "key", requires_all = ["dataset", "server"])]
+    lease: Option<CeremonyId>,
     /// The dataset that the file is encrypted to
-    #[arg(long, value_name = "DATASET")]
-    dataset: DatasetName,
+    #[arg(long, value_name = "DATASET", requires = "lease")]
+    dataset: Option<DatasetName>,
+    /// Instead of a lease: the key that `chancery release collect` wrote
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["lease", "server"])]
+    key: Option<PathBuf>,
+    /// Read the passphrase of --key from this open file descriptor instead of the terminal
+    #[arg(long, value_name = "N", requires = "key")]
+    passphrase_fd: Option<u32>,
     /// The decrypted file, a new one; standard output without it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Your directory, with home.crt, home.crl, connection.crt, connection.key and charters/ in it
+    #[arg(long, value_name = "DIRECTORY", required_unless_present = "key", conflicts_with = "key")]
+    dir: Option<PathBuf>,
     #[command(flatten)]
-    network: Network,
+    state: State,
     #[command(flatten)]
     visit: Visit,
 }
@@ -76,7 +94,7 @@ fn lease(text: &str) -> Result<CeremonyId, &'static str> {
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
-    let Arguments { input: from, lease, dataset, out: to, network, visit } = arguments;
+    let Arguments { input: from, out: to, key, passphrase_fd, .. } = arguments;
     if let Some(to) = to {
         output::is_free(to)?;
     }
@@ -85,24 +103,30 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     let decryptor = Decryptor::new_buffered(BufReader::new(bounded)).map_err(|error| refused(from, &error))?;
     left.set(None);
 
-    // The memory's lock is not held while the embassy is waited for.
-    let line = {
-        let in_force = network.open()?;
-        visit.open(&in_force, network.dir.as_ref(), Exchange::HybridRequired)?
-    };
-    let identity =
-        Leased { line, lease: *lease, dataset: dataset.clone(), asked: Cell::new(0), failure: RefCell::new(None) };
-    let reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity));
-    let mut reader = match (reader, identity.failure.take()) {
-        (_, Some(failure)) => return Err(failure),
-        (Err(DecryptError::NoMatchingKeys), None) => {
-            return Err(Failure::Refused(
-                format!("{} is not encrypted to {dataset}, in the version that the lease opens", input::name(from)),
-                "Ask whoever made it to which dataset and version it was sealed",
-            ));
+    let mut reader = match key {
+        Some(key) => {
+            let key = released(key, *passphrase_fd)?;
+            let identity: &dyn age::Identity = &key;
+            decryptor.decrypt(std::iter::once(identity)).map_err(|error| match error {
+                DecryptError::NoMatchingKeys => for_others(from, "this dataset version"),
+                error => refused(from, &error),
+            })?
         }
-        (Err(error), None) => return Err(refused(from, &error)),
-        (Ok(reader), None) => reader,
+        None => {
+            let identity = leased(arguments)?;
+            let reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity));
+            match (reader, identity.failure.take()) {
+                (_, Some(failure)) => return Err(failure),
+                (Err(DecryptError::NoMatchingKeys), None) => {
+                    return Err(for_others(
+                        from,
+                        &format!("{}, in the version that the lease opens", identity.dataset),
+                    ));
+                }
+                (Err(error), None) => return Err(refused(from, &error)),
+                (Ok(reader), None) => reader,
+            }
+        }
     };
 
     let mut room = stream::room();
@@ -116,6 +140,47 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
         }
         length = stream::fill(&mut reader, &mut room).map_err(|error| altered(from, error))?;
     }
+}
+
+fn for_others(path: &Path, whom: &str) -> Failure {
+    Failure::Refused(
+        format!("{} is not encrypted to {whom}", input::name(path)),
+        "Ask whoever made it to which dataset and version it was sealed",
+    )
+}
+
+/// A dataset's key that was released to whoever knows the passphrase.
+fn released(path: &Path, passphrase_fd: Option<u32>) -> Result<DatasetKey, Failure> {
+    let file = disk::load(path)?;
+    if file.kind() != KeyKind::Dataset {
+        return Err(KeyError::Kind { found: file.kind(), expected: KeyKind::Dataset }.into());
+    }
+    let passphrase = ask::once(&format!("passphrase of {}", file.name()), passphrase_fd, "--passphrase-fd")?;
+    match file.open(&passphrase)? {
+        PrivateKey::Hybrid(key) => {
+            let mut copy = Secret::zeroed();
+            copy.expose_mut().copy_from_slice(key.seed().expose());
+            Ok(DatasetSeed::new(copy).key())
+        }
+        PrivateKey::Scalar(_) => Err(KeyError::Damaged.into()),
+    }
+}
+
+/// The embassy that holds the lease, ready to be asked.
+fn leased(arguments: &Arguments) -> Result<Leased, Failure> {
+    let Arguments { lease: Some(lease), dataset: Some(dataset), dir: Some(dir), state, visit, .. } = arguments else {
+        return Err(Failure::Refused(
+            "no lease is named".to_owned(),
+            "Give --lease, --dataset, --dir, --embassy and --server; or --key with a released key",
+        ));
+    };
+    // The memory's lock is not held while the embassy is waited for.
+    let line = {
+        let in_force = Whereabouts { dir: Some(dir), home: None, charters: None, state }.open()?;
+        visit.open(&in_force, Some(dir), Exchange::HybridRequired)?
+    };
+    let (asked, failure) = (Cell::new(0), RefCell::new(None));
+    Ok(Leased { line, lease: *lease, dataset: dataset.clone(), asked, failure })
 }
 
 /// Has stanzas unwrapped by the embassy.

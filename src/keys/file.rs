@@ -52,10 +52,12 @@ pub enum KeyKind {
     Connection,
     /// A share of a quorum's key.
     Share,
+    /// The seed of a dataset version, released to one recipient: opens what was sealed to it.
+    Dataset,
 }
 
 impl KeyKind {
-    const ALL: [(u8, Self, &'static str); 7] = [
+    const ALL: [(u8, Self, &'static str); 8] = [
         (1, Self::Identity, "an identity key"),
         (2, Self::Hybrid, "a hybrid key"),
         (3, Self::Dkg, "a DKG static key"),
@@ -63,7 +65,13 @@ impl KeyKind {
         (5, Self::DataOwner, "a data owner's key"),
         (6, Self::Connection, "a connection key"),
         (7, Self::Share, "a share"),
+        (8, Self::Dataset, "a dataset's key"),
     ];
+
+    /// Whether the private key is the seed of a hybrid one.
+    const fn is_hybrid(self) -> bool {
+        matches!(self, Self::Hybrid | Self::Dataset)
+    }
 }
 
 impl std::fmt::Display for KeyKind {
@@ -81,16 +89,16 @@ impl Wire for KeyKind {
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         let found = input.u8("key kind")?;
         let known = Self::ALL.iter().find(|(code, _, _)| *code == found);
-        known.map(|(_, kind, _)| *kind).ok_or(WireError::Invalid { field: "key kind", reason: "none of the seven" })
+        known.map(|(_, kind, _)| *kind).ok_or(WireError::Invalid { field: "key kind", reason: "none of the eight" })
     }
 }
 
 /// A private key in the clear, in memory.
 #[derive(Debug)]
 pub enum PrivateKey {
-    /// Of every kind but [`KeyKind::Hybrid`].
+    /// Of every kind but [`KeyKind::Hybrid`] and [`KeyKind::Dataset`].
     Scalar(SecretScalar),
-    /// Of [`KeyKind::Hybrid`].
+    /// Of those two.
     Hybrid(HybridSecretKey),
 }
 
@@ -98,7 +106,7 @@ impl PrivateKey {
     /// A fresh key of a kind.
     pub fn random(kind: KeyKind, rng: &mut (impl RngCore + CryptoRng)) -> Self {
         match kind {
-            KeyKind::Hybrid => Self::Hybrid(HybridSecretKey::random(rng)),
+            kind if kind.is_hybrid() => Self::Hybrid(HybridSecretKey::random(rng)),
             _ => Self::Scalar(SecretScalar::random(rng)),
         }
     }
@@ -123,7 +131,7 @@ impl PrivateKey {
 
     fn from_bytes(kind: KeyKind, bytes: Secret<32>) -> Option<Self> {
         match kind {
-            KeyKind::Hybrid => Some(Self::Hybrid(HybridSecretKey::from_seed(bytes))),
+            kind if kind.is_hybrid() => Some(Self::Hybrid(HybridSecretKey::from_seed(bytes))),
             _ => SecretScalar::from_bytes(&bytes).map(Self::Scalar),
         }
     }
@@ -132,9 +140,9 @@ impl PrivateKey {
 /// A public half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PublicKey {
-    /// Of every kind but [`KeyKind::Hybrid`].
+    /// Of every kind but [`KeyKind::Hybrid`] and [`KeyKind::Dataset`].
     Point(Point),
-    /// Of [`KeyKind::Hybrid`].
+    /// Of those two.
     Hybrid(HybridPublicKey),
 }
 
@@ -305,8 +313,9 @@ impl KeyFile {
         rng: &mut (impl RngCore + CryptoRng),
     ) -> Result<Self, KeyError> {
         let found = match key {
+            PrivateKey::Hybrid(_) if kind.is_hybrid() => kind,
             PrivateKey::Hybrid(_) => KeyKind::Hybrid,
-            PrivateKey::Scalar(_) if kind == KeyKind::Hybrid || kind == KeyKind::Share => KeyKind::Identity,
+            PrivateKey::Scalar(_) if kind.is_hybrid() || kind == KeyKind::Share => KeyKind::Identity,
             PrivateKey::Scalar(_) => kind,
         };
         if found != kind {
@@ -534,10 +543,10 @@ impl Wire for KeyFile {
         out.value(&Hash::of_bytes(&body));
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
-        let (kind, name) = (input.value()?, input.value()?);
+        let (kind, name): (KeyKind, _) = (input.value()?, input.value()?);
         let share_of = if kind == KeyKind::Share { Some(input.value()?) } else { None };
         let public = match kind {
-            KeyKind::Hybrid => PublicKey::Hybrid(input.value()?),
+            kind if kind.is_hybrid() => PublicKey::Hybrid(input.value()?),
             _ => PublicKey::Point(input.value()?),
         };
         let locked = input.value()?;

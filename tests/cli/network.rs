@@ -17,10 +17,15 @@ use chancery::{
     protocol::{
         card::OfficialCard,
         charter::{CharterMachine, CharterOfficial, SignedCharter},
+        dataset::{DatasetKey, DatasetSeed},
+        dataset_version::UnsignedVersion,
         dkg::{Certified, Gathering, Member, Terms},
         group::Point,
         hybrid::HybridSecretKey,
-        ids::{Attempt, EmbassyName, Generation, OfficialName, QuorumKind, SubjectName},
+        ids::{
+            Attempt, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName, OwnerName, QuorumKind,
+            SubjectName,
+        },
         secret::{Secret, SecretScalar, SecretVec},
         wire::Document,
     },
@@ -99,6 +104,11 @@ pub fn point(name: &str) -> Point {
     Point::mul_generator(secret(name).expose())
 }
 
+/// An official's hybrid key.
+pub fn hybrid(name: &str) -> HybridSecretKey {
+    HybridSecretKey::from_seed(Secret::random(&mut rng(&format!("{name} hybrid"))))
+}
+
 /// A key file under [`PASSPHRASE`].
 pub fn store_key(path: &Path, kind: KeyKind, name: &str, key: &PrivateKey) {
     let passphrase = SecretVec::new(PASSPHRASE.as_bytes().to_vec());
@@ -119,7 +129,7 @@ pub fn store_official(folder: &Path, name: &str) {
     let at = folder.join(name);
     std::fs::create_dir_all(&at).unwrap();
     let (identity, dkg) = (format!("{name} identity"), format!("{name} dkg"));
-    let hybrid = HybridSecretKey::from_seed(Secret::random(&mut rng(&format!("{name} hybrid"))));
+    let hybrid = hybrid(name);
     let official = CharterOfficial {
         name: OfficialName::new(name).unwrap(),
         identity: point(&identity),
@@ -207,8 +217,8 @@ pub fn founded() -> TempDir {
     folder
 }
 
-/// Runs the key generation of one quorum under the founding charter; gives what every official keeps.
-pub fn generate(at: &Path, kind: QuorumKind) -> Certified {
+/// Runs the key generation of one quorum under the founding charter; gives what each official keeps.
+pub fn generate(at: &Path, kind: QuorumKind) -> Vec<Certified> {
     let founding = SignedCharter::decode(&std::fs::read(at.join("charters/0001.charter")).unwrap()).unwrap();
     let charter = founding.unverified();
     let rule = match kind {
@@ -239,13 +249,13 @@ pub fn generate(at: &Path, kind: QuorumKind) -> Certified {
             phase.accept(&messages[from.index()]).unwrap();
         }
     }
-    phases.into_iter().map(|phase| phase.complete().unwrap()).next().unwrap()
+    phases.into_iter().map(|phase| phase.complete().unwrap()).collect()
 }
 
 /// Writes the certificates of both key generations and the keys of the embassy's TPM.
 pub fn made(at: &Path) {
     for (kind, file) in [(QuorumKind::Unseal, "unseal.dkg"), (QuorumKind::Recovery, "recovery.dkg")] {
-        std::fs::write(at.join(file), generate(at, kind).recovery.certificate().encode()).unwrap();
+        std::fs::write(at.join(file), generate(at, kind)[0].recovery.certificate().encode()).unwrap();
     }
     let machine = CharterMachine {
         embassy: EmbassyName::new("luxembourg").unwrap(),
@@ -281,4 +291,40 @@ pub fn completed() -> TempDir {
     ));
     fine(run(at, &format!("home charter verify second.charter --add {CHAIN}")));
     folder
+}
+
+/// A record as its owner makes one, of a seed that the test knows.
+pub fn known_record(at: &Path, version: u32, seed: u8, signer: &str, to: &str) -> DatasetKey {
+    let signed = SignedCharter::decode(&std::fs::read(at.join("charters/0002.charter")).unwrap()).unwrap();
+    let facts = signed.unverified().facts(&EmbassyName::new("luxembourg").unwrap()).unwrap();
+    let seed = DatasetSeed::new(Secret::from_slice(&[seed; 32]).unwrap());
+    let (owner, dataset) = (OwnerName::new("land-board").unwrap(), DatasetName::new("land-register").unwrap());
+    let version = DatasetVersion::new(version).unwrap();
+    let unsigned = UnsignedVersion::create(&seed, owner, dataset, version, facts.sealing_keys()).unwrap();
+    let record = unsigned.sign(&SigningKey::from(*secret(signer).expose())).unwrap();
+    std::fs::write(at.join(to), record.encode()).unwrap();
+    seed.key()
+}
+
+/// Enrols the embassy, and gives somebody a directory with keys, certificates and charters.
+pub fn enrol(at: &Path, role: &str, name: &str) {
+    if !at.join("luxembourg.crt").exists() {
+        fine(run(
+            at,
+            "home enrol luxembourg --charters charters --key init.key --dir home --out luxembourg.crt --passphrase-fd 0",
+        ));
+    }
+    let said = fine(run(at, &format!("keys {role} {name} --dir {name} --passphrase-fd 0")));
+    assert!(said.contains("connection.pub"), "{said}");
+    fine(run(
+        at,
+        &format!(
+            "home issue {role} {name} --from {name}/connection.pub --key init.key --dir home --out {name}/connection.crt \
+             --passphrase-fd 0"
+        ),
+    ));
+    for file in ["home.crt", "home.crl"] {
+        std::fs::copy(at.join("home").join(file), at.join(name).join(file)).unwrap();
+    }
+    std::os::unix::fs::symlink("../charters", at.join(name).join("charters")).unwrap();
 }

@@ -41,7 +41,7 @@ pub(super) struct Create {
     place: KeyPlace,
 }
 
-fn version(text: &str) -> Result<DatasetVersion, String> {
+pub(super) fn version(text: &str) -> Result<DatasetVersion, String> {
     text.parse().ok().and_then(DatasetVersion::new).ok_or_else(|| "a version is a number from 1".to_owned())
 }
 

@@ -4,6 +4,7 @@
 //! data owner. Readers believe the charter for who that is, and remember the highest version they saw.
 
 mod create;
+mod embassy;
 mod show;
 
 use std::io::Write;
@@ -18,6 +19,8 @@ Examples:
   chancery dataset create land-register --home home.crt --charters charters --key owner.key --out land-register.1.bin
   chancery dataset show land-register.1.bin --home home.crt --charters charters
   chancery dataset recipients land-register.1.bin --home home.crt --charters charters > recipients.txt
+  chancery dataset publish land-register.1.bin --dir land-board --embassy luxembourg --server https://embassy.example:8443
+  chancery dataset fetch land-register --version 1 --dir replicator --embassy luxembourg --server URL --out land-register.1.bin
   age -R recipients.txt < register.dump > register.age      (any age that knows age1tagpq)";
 
 /// Make and show datasets: the keys that registers are encrypted to
@@ -34,6 +37,8 @@ enum Command {
     List(show::List),
     Show(show::Show),
     Recipients(show::Recipients),
+    Publish(embassy::Publish),
+    Fetch(embassy::Fetch),
 }
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
@@ -42,5 +47,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
         Command::List(arguments) => show::list(arguments, out),
         Command::Show(arguments) => show::show(arguments, out),
         Command::Recipients(arguments) => show::recipients(arguments, out),
+        Command::Publish(arguments) => embassy::publish(arguments, out),
+        Command::Fetch(arguments) => embassy::fetch(arguments, out),
     }
 }
