@@ -1,10 +1,13 @@
 //! The one HTTP client against servers that are right, and servers that are wrong in one way each.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "support/server.rs"]
+mod server;
+
 use std::{
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicI64, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicI64, Ordering},
     },
     time::Duration,
 };
@@ -19,33 +22,14 @@ use chancery::{
         certificate::{HomeAuthority, Identity, Revocations, Role, Rule, Serial, TrustDomain, UnixTime},
         charter::Country,
         group::Point,
-        hash::Hash,
         ids::{EmbassyName, SubjectName},
         secret::SecretScalar,
     },
 };
-use http::{Request, Response};
-use http_body_util::{BodyExt, Full};
-use hyper::{
-    body::{Bytes, Incoming},
-    service::service_fn,
-};
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
-    server::conn::auto,
-};
 use rand_core::OsRng;
-use rustls::{
-    DistinguishedName, ServerConfig, SignatureScheme,
-    client::danger::HandshakeSignatureValid,
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::{CertificateDer, UnixTime as TlsTime},
-    server::danger::{ClientCertVerified, ClientCertVerifier},
-    sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey},
-};
 use serde_json::{Value, json};
+use server::{Answered, Server, Setup};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
 
 const NOON: UnixTime = UnixTime(1_900_000_000);
 const HOUR: i64 = 3600;
@@ -122,175 +106,8 @@ impl Embassy {
         Self { authority_key: *authority_key.public(), authority, leaf, key: Arc::new(leaf_key) }
     }
 
-    fn path(&self) -> Vec<Vec<u8>> {
-        vec![self.leaf.clone(), self.authority.clone()]
-    }
-}
-
-#[derive(Clone, Debug)]
-struct TlsKey(Arc<MemorySigner>);
-
-impl SigningKey for TlsKey {
-    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
-        offered.contains(&self.scheme()).then(|| Box::new(self.clone()) as Box<dyn Signer>)
-    }
-    fn algorithm(&self) -> rustls::SignatureAlgorithm {
-        rustls::SignatureAlgorithm::ECDSA
-    }
-}
-
-impl Signer for TlsKey {
-    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
-        Ok(self.0.sign(&Hash::of_bytes(message)).unwrap().to_der().as_bytes().to_vec())
-    }
-    fn scheme(&self) -> SignatureScheme {
-        SignatureScheme::ECDSA_NISTP256_SHA256
-    }
-}
-
-/// Takes every visitor's certificate, or none.
-#[derive(Debug)]
-struct Doorkeeper {
-    lets_in: bool,
-}
-
-impl ClientCertVerifier for Doorkeeper {
-    fn client_auth_mandatory(&self) -> bool {
-        false
-    }
-    fn root_hint_subjects(&self) -> &[DistinguishedName] {
-        &[]
-    }
-    fn verify_client_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: TlsTime,
-    ) -> Result<ClientCertVerified, rustls::Error> {
-        if self.lets_in {
-            return Ok(ClientCertVerified::assertion());
-        }
-        Err(rustls::Error::InvalidCertificate(rustls::CertificateError::Revoked))
-    }
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &rustls::DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let known = aws_lc_rs::default_provider().signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &known)
-    }
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
-}
-
-type Answer = Arc<dyn Fn(usize, &str, &str) -> Answered + Send + Sync>;
-
-enum Answered {
-    With(u16, &'static str, String),
-    /// The connection is dropped without a word.
-    HangUp,
-    /// Nothing comes.
-    Silence,
-}
-
-/// A server on this machine, and what it saw.
-struct Server {
-    url: String,
-    requests: Arc<AtomicUsize>,
-    connections: Arc<AtomicUsize>,
-    groups: Arc<Mutex<Vec<String>>>,
-}
-
-struct Setup {
-    path: Vec<Vec<u8>>,
-    key: Arc<MemorySigner>,
-    classical: bool,
-    old_tls: bool,
-    lets_in: bool,
-}
-
-impl Setup {
-    fn of(embassy: &Embassy) -> Self {
-        Self { path: embassy.path(), key: Arc::clone(&embassy.key), classical: false, old_tls: false, lets_in: true }
-    }
-
-    async fn start(self, answer: impl Fn(usize, &str, &str) -> Answered + Send + Sync + 'static) -> Server {
-        let mut provider: CryptoProvider = aws_lc_rs::default_provider();
-        if self.classical {
-            provider.kx_groups = vec![aws_lc_rs::kx_group::X25519];
-        }
-        let versions: &[&rustls::SupportedProtocolVersion] = &[&rustls::version::TLS13];
-        let path = self.path.into_iter().map(CertificateDer::from).collect();
-        let pair = CertifiedKey::new(path, Arc::new(TlsKey(self.key)));
-        let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_client_cert_verifier(Arc::new(Doorkeeper { lets_in: self.lets_in }))
-            .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("https://{}", listener.local_addr().unwrap());
-        let answer: Answer = Arc::new(answer);
-        let server = Server { url, requests: Arc::default(), connections: Arc::default(), groups: Arc::default() };
-        let (requests, connections, groups) =
-            (Arc::clone(&server.requests), Arc::clone(&server.connections), Arc::clone(&server.groups));
-        let old_tls = self.old_tls;
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                connections.fetch_add(1, Ordering::SeqCst);
-                if old_tls {
-                    // A handshake_failure alert is what a peer says that has no version in common.
-                    use tokio::io::AsyncWriteExt;
-                    let mut stream = stream;
-                    let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 70]).await;
-                    continue;
-                }
-                let (acceptor, answer, requests, groups) =
-                    (acceptor.clone(), Arc::clone(&answer), Arc::clone(&requests), Arc::clone(&groups));
-                tokio::spawn(async move {
-                    let Ok(stream) = acceptor.accept(stream).await else { return };
-                    let group = stream.get_ref().1.negotiated_key_exchange_group().map(|group| group.name());
-                    groups.lock().unwrap().push(format!("{:?}", group.unwrap()));
-                    let service = service_fn(|request| respond(request, Arc::clone(&answer), Arc::clone(&requests)));
-                    let _ =
-                        auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
-                });
-            }
-        });
-        server
-    }
-}
-
-async fn respond(
-    request: Request<Incoming>,
-    answer: Answer,
-    requests: Arc<AtomicUsize>,
-) -> Result<Response<Full<Bytes>>, std::io::Error> {
-    let number = requests.fetch_add(1, Ordering::SeqCst);
-    let path = request.uri().path().to_owned();
-    let key = request.headers().get("idempotency-key").map(|key| key.to_str().unwrap().to_owned());
-    let body = request.into_body().collect().await.map_err(std::io::Error::other)?.to_bytes();
-    let body = format!("{}{}", String::from_utf8_lossy(&body), key.map_or(String::new(), |key| format!(" key={key}")));
-    match answer(number, &path, &body) {
-        Answered::With(status, kind, text) => {
-            let response = Response::builder().status(status).header("content-type", kind);
-            Ok(response.body(Full::new(Bytes::from(text))).unwrap())
-        }
-        Answered::HangUp => Err(std::io::Error::other("hang up")),
-        Answered::Silence => std::future::pending().await,
+    fn setup(&self) -> Setup {
+        Setup::of(vec![self.leaf.clone(), self.authority.clone()], Arc::clone(&self.key))
     }
 }
 
@@ -315,7 +132,7 @@ fn client(server: &Server, home: &Home, trust: Trust) -> Client {
 async fn the_right_embassy_answers_over_one_connection_with_the_hybrid_exchange() {
     let home = Home::new();
     let embassy = Embassy::new(&home, "luxembourg", 20);
-    let server = Setup::of(&embassy).start(hello).await;
+    let server = embassy.setup().start(hello).await;
     let pinned = Trust::new(home.authority.clone(), home.list(&[], HOUR), luxembourg(), Some(embassy.authority_key));
     let client = client(&server, &home, pinned);
     for _ in 0..5 {
@@ -355,25 +172,25 @@ async fn whoever_is_not_the_embassy_is_refused_by_its_rule_before_anything_is_se
     let right = Embassy::new(&home, "luxembourg", 20);
 
     let foreign = Embassy::new(&Home::new(), "luxembourg", 20);
-    assert_eq!(rule(distrusted(Setup::of(&foreign), &home, home.trust()).await), Rule::Issuer);
+    assert_eq!(rule(distrusted(foreign.setup(), &home, home.trust()).await), Rule::Issuer);
 
     let other = Embassy::new(&home, "singapore", 20);
-    let refusal = distrusted(Setup::of(&other), &home, home.trust()).await;
+    let refusal = distrusted(other.setup(), &home, home.trust()).await;
     assert_eq!(refusal, Distrust::OtherEmbassy { found: "singapore".to_owned(), expected: luxembourg() });
 
     // Home certified a second machine under the name; the charter knows the first.
     let second = Embassy::new(&home, "luxembourg", 20);
     let pinned = Trust::new(home.authority.clone(), home.list(&[], HOUR), luxembourg(), Some(right.authority_key));
-    let refusal = distrusted(Setup::of(&second), &home, pinned).await;
+    let refusal = distrusted(second.setup(), &home, pinned).await;
     assert_eq!(refusal, Distrust::OtherKey { embassy: luxembourg() });
 
     let official = key();
     let certificate = home.issue(Role::Official, "luxembourg", &official);
-    let setup = Setup { path: vec![certificate], key: Arc::new(official), ..Setup::of(&right) };
+    let setup = Setup { path: vec![certificate], key: Arc::new(official), ..right.setup() };
     let refusal = rule(distrusted(setup, &home, home.trust()).await);
     assert!(matches!(refusal, Rule::Role { found: Role::Official, .. }), "{refusal}");
 
-    let bare = Setup { path: vec![right.leaf.clone()], ..Setup::of(&right) };
+    let bare = Setup { path: vec![right.leaf.clone()], ..right.setup() };
     let refusal = rule(distrusted(bare, &home, home.trust()).await);
     assert_eq!(refusal, Rule::IssuedBy { role: Role::Embassy, issuer: Role::Home });
 
@@ -383,13 +200,13 @@ async fn whoever_is_not_the_embassy_is_refused_by_its_rule_before_anything_is_se
         &request(identity(Role::Embassy, "luxembourg"), &right.key, 20),
         &mut OsRng,
     );
-    let self_signed = Setup { path: vec![own.unwrap()], ..Setup::of(&right) };
+    let self_signed = Setup { path: vec![own.unwrap()], ..right.setup() };
     let refusal = rule(distrusted(self_signed, &home, home.trust()).await);
     assert_eq!(refusal, Rule::IssuedBy { role: Role::Embassy, issuer: Role::Home });
 
     let expired = Embassy::new(&home, "luxembourg", 0);
     let late = Trust::new(home.authority.clone(), home.list(&[], HOUR), luxembourg(), None);
-    let server = Setup::of(&expired).start(hello).await;
+    let server = expired.setup().start(hello).await;
     let mut after = settings(&server, late, None);
     after.clock = || UnixTime(NOON.0 + 60);
     let error = Client::new(after).unwrap().get::<Value>("/v1/status").await.unwrap_err();
@@ -402,14 +219,14 @@ async fn whoever_is_not_the_embassy_is_refused_by_its_rule_before_anything_is_se
     let serial = home.authority.issued(&right.authority).unwrap();
     let revoked =
         Trust::new(home.authority.clone(), home.list(std::slice::from_ref(&serial), HOUR), luxembourg(), None);
-    assert_eq!(rule(distrusted(Setup::of(&right), &home, revoked).await), Rule::Revoked { serial });
+    assert_eq!(rule(distrusted(right.setup(), &home, revoked).await), Rule::Revoked { serial });
 
     let stale = Trust::new(home.authority.clone(), home.list(&[], -60), luxembourg(), None);
-    let refusal = rule(distrusted(Setup::of(&right), &home, stale).await);
+    let refusal = rule(distrusted(right.setup(), &home, stale).await);
     assert!(matches!(refusal, Rule::Expired { .. }), "{refusal}");
 
     // Somebody presents the embassy's certificates without having its key.
-    let thief = Setup { key: Arc::new(key()), ..Setup::of(&right) };
+    let thief = Setup { key: Arc::new(key()), ..right.setup() };
     let server = thief.start(hello).await;
     let error = client(&server, &home, home.trust()).get::<Value>("/v1/status").await.unwrap_err();
     assert!(matches!(error, ClientError::Tls { .. }), "{error}");
@@ -420,7 +237,7 @@ async fn whoever_is_not_the_embassy_is_refused_by_its_rule_before_anything_is_se
 async fn the_hybrid_exchange_is_required_where_that_was_asked() {
     let home = Home::new();
     let embassy = Embassy::new(&home, "luxembourg", 20);
-    let classical = Setup { classical: true, ..Setup::of(&embassy) }.start(hello).await;
+    let classical = Setup { classical: true, ..embassy.setup() }.start(hello).await;
     let mut required = settings(&classical, home.trust(), None);
     required.exchange = Exchange::HybridRequired;
     let error = Client::new(required).unwrap().get::<Value>("/v1/status").await.unwrap_err().to_string();
@@ -428,13 +245,13 @@ async fn the_hybrid_exchange_is_required_where_that_was_asked() {
     let _: Value = client(&classical, &home, home.trust()).get("/v1/status").await.unwrap();
     assert_eq!(*classical.groups.lock().unwrap(), ["X25519"]);
 
-    let server = Setup::of(&embassy).start(hello).await;
+    let server = embassy.setup().start(hello).await;
     let mut required = settings(&server, home.trust(), None);
     required.exchange = Exchange::HybridRequired;
     let _: Value = Client::new(required).unwrap().get("/v1/status").await.unwrap();
     assert_eq!(*server.groups.lock().unwrap(), ["X25519MLKEM768"]);
 
-    let old = Setup { old_tls: true, ..Setup::of(&embassy) }.start(hello).await;
+    let old = Setup { old_tls: true, ..embassy.setup() }.start(hello).await;
     let error = client(&old, &home, home.trust()).get::<Value>("/v1/status").await.unwrap_err();
     assert!(matches!(error, ClientError::Tls { .. }), "{error}");
 }
@@ -444,7 +261,7 @@ async fn an_open_connection_is_judged_again_for_each_request() {
     static NOW: AtomicI64 = AtomicI64::new(NOON.0);
     let home = Home::new();
     let embassy = Embassy::new(&home, "luxembourg", 20);
-    let server = Setup::of(&embassy).start(hello).await;
+    let server = embassy.setup().start(hello).await;
     let mut moving = settings(&server, home.trust(), None);
     moving.clock = || UnixTime(NOW.load(Ordering::SeqCst));
     let client = Client::new(moving).unwrap();
@@ -460,7 +277,7 @@ async fn an_open_connection_is_judged_again_for_each_request() {
 async fn each_kind_of_answer_that_is_none_has_an_error_of_its_own() {
     let home = Home::new();
     let embassy = Embassy::new(&home, "luxembourg", 20);
-    let server = Setup::of(&embassy)
+    let server = embassy.setup()
         .start(|_, path, _| match path {
             "/problem" => Answered::With(
                 409,
@@ -505,7 +322,7 @@ async fn each_kind_of_answer_that_is_none_has_an_error_of_its_own() {
         assert!(matches!(Client::new(bad), Err(ClientError::Address { .. })), "{wrong}");
     }
 
-    let closed = Setup { lets_in: false, ..Setup::of(&embassy) }.start(hello).await;
+    let closed = Setup { lets_in: false, ..embassy.setup() }.start(hello).await;
     let error = self::client(&closed, &home, home.trust()).get::<Value>("/").await.unwrap_err();
     assert!(matches!(error, ClientError::Unwelcome { .. }), "{error}");
     assert!(error.to_string().contains("home can issue another"), "{error}");
@@ -519,23 +336,23 @@ async fn only_what_may_be_repeated_is_repeated_and_only_where_the_network_failed
         |number: usize, path: &str, body: &str| if number == 0 { Answered::HangUp } else { hello(number, path, body) };
     let asked = |server: &Server| server.requests.load(Ordering::SeqCst);
 
-    let server = Setup::of(&embassy).start(hang_up_once).await;
+    let server = embassy.setup().start(hang_up_once).await;
     let _: Value = client(&server, &home, home.trust()).get("/v1/x").await.unwrap();
     assert_eq!(asked(&server), 2);
 
-    let server = Setup::of(&embassy).start(hang_up_once).await;
+    let server = embassy.setup().start(hang_up_once).await;
     let repeat = Repeat::Keyed("k".to_owned());
     let answer: Value = client(&server, &home, home.trust()).post("/v1/x", &json!({}), &repeat).await.unwrap();
     assert_eq!((asked(&server), answer["body"].as_str()), (2, Some("{} key=k")));
 
-    let server = Setup::of(&embassy).start(hang_up_once).await;
+    let server = embassy.setup().start(hang_up_once).await;
     let error = client(&server, &home, home.trust()).post::<Value>("/v1/x", &json!({}), &Repeat::Never).await;
     let error = error.unwrap_err();
     assert!(matches!(error, ClientError::Lost { .. }) && error.to_string().contains("may have arrived"), "{error}");
     assert_eq!(asked(&server), 1);
 
     let refusing = |_: usize, _: &str, _: &str| Answered::With(500, "text/plain", String::new());
-    let server = Setup::of(&embassy).start(refusing).await;
+    let server = embassy.setup().start(refusing).await;
     let error = client(&server, &home, home.trust()).get::<Value>("/v1/x").await.unwrap_err();
     assert!(matches!(error, ClientError::Status { status: 500, .. }), "{error}");
     assert_eq!(asked(&server), 1);
@@ -545,7 +362,8 @@ async fn only_what_may_be_repeated_is_repeated_and_only_where_the_network_failed
 async fn events_are_read_until_the_embassy_ends_them() {
     let home = Home::new();
     let embassy = Embassy::new(&home, "luxembourg", 20);
-    let server = Setup::of(&embassy)
+    let server = embassy
+        .setup()
         .start(|_, path, _| match path {
             "/events" => Answered::With(
                 200,

@@ -64,6 +64,9 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     if arguments.here {
         return Ok(());
     }
+    if directory.settings().embassies.is_empty() && arguments.wanted.embassy().is_none() {
+        return show::line(out, "embassies", "none is known: `chancery official connect --embassy NAME=https://...`");
+    }
     let embassies = find::embassies(&directory, arguments.wanted.embassy())?;
     let keys = arguments.place.unlock(&directory)?;
     let mut unreached = None;
