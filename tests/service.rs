@@ -12,6 +12,8 @@ mod gate;
 mod handshake;
 #[path = "service/leases.rs"]
 mod leases;
+#[path = "service/process.rs"]
+mod process;
 mod support;
 #[path = "service/trouble.rs"]
 mod trouble;

@@ -74,8 +74,13 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
         signal(SignalKind::terminate()).map_err(|error| refused(&error))?,
         signal(SignalKind::interrupt()).map_err(|error| refused(&error))?,
     );
+    // A port that another program has is found out before the TPM is troubled.
     let listener = boot::listen(settings.listen).await.map_err(|error| refused(&error))?;
-    let ready = boot::open(&directory, &settings, store, wall_clock()).await.map_err(|error| refused(&error))?;
+    let ready = tokio::select! {
+        opened = boot::open(&directory, &settings, store, wall_clock()) => opened.map_err(|error| refused(&error))?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     let app = ready.app.clone();
     let signals = tokio::spawn(async move {
         loop {

@@ -358,6 +358,9 @@ impl Ready {
     /// # Errors
     /// [`BootError::Store`] where the orderly end could not be written down.
     pub async fn serve(self, listener: TcpListener, stop: watch::Receiver<bool>) -> Result<(), BootError> {
+        if let Ok(address) = listener.local_addr() {
+            tracing::info!(%address, "serving");
+        }
         let router = crate::service::app(self.app.clone());
         let keeper = tokio::spawn(keep(Keeper {
             app: self.app.clone(),
