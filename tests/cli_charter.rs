@@ -64,6 +64,16 @@ fn the_example_draft_founds_a_network() {
     assert!(said.contains("added to charters") && at.join("charters/0001.charter").exists(), "{said}");
     let said = fine(run(at, &format!("home charter show charters/0001.charter {CHAIN}")));
     assert!(said.contains("signed by the home authority\nin force"), "{said}");
+    // The example that follows it: who is known needs no files, and every change is said.
+    std::fs::create_dir(at.join("tartu")).unwrap();
+    store_public(&at.join("tartu/witness.pub"), &point("tartu"));
+    std::fs::write(at.join("next.toml"), include_str!("../policy/charters/two-embassies.toml")).unwrap();
+    let said = fine(run(at, &format!("home charter new --draft next.toml {CHAIN} --out next.charter")));
+    for words in ["+ geneva  class discrete, release only", "+ cadastral-map  of land-board", "+ tartu  witness's key"]
+    {
+        assert!(said.contains(words), "{words:?} is not in {said}");
+    }
+    assert!(!said.contains("+ anna") && !said.contains("- luxembourg"), "{said}");
     // Every comment of the example is about a field that there is.
     for field in ["card_hash", "platform_pcrs", "heartbeat_seconds", "nv_charter_pin"] {
         assert!(example.contains(field), "{field}");

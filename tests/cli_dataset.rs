@@ -37,8 +37,8 @@ use chancery::{
 use cli::{
     embassy::{self, Answer, Embassy},
     network::{
-        CHAIN, PASSPHRASE, Ran, completed, enrol, fine, founded, known_record, refused, run, run_bytes, secret,
-        store_key,
+        CHAIN, PASSPHRASE, Ran, completed, completed_with, enrol, fine, founded, known_record, refused, run, run_bytes,
+        run_in, secret, store_key,
     },
 };
 use tempfile::TempDir;
@@ -97,6 +97,46 @@ fn an_owner_makes_versions_that_only_increase() {
     assert!(!at.join("x.bin").exists());
     let left: Vec<_> = std::fs::read_dir(at).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().ends_with(".part")), "{left:?}");
+}
+
+#[test]
+fn an_owner_whose_key_was_born_on_a_token_signs_there() {
+    let token = hsm_sim::Token::temporary("owner-card").unwrap();
+    let environment = [("SOFTHSM2_CONF", token.configuration())];
+    let place = format!("--module {} --token owner-card --token-key owner", token.module().display());
+    let on_token = |at: &Path, arguments: &str, input: &str| {
+        let arguments: Vec<&str> = arguments.split_whitespace().collect();
+        let (code, out, err) = run_in(at, &arguments, input.as_bytes(), &environment);
+        Ran { code, out: String::from_utf8(out).unwrap(), err }
+    };
+    let folder = completed_with(|at| {
+        // The passphrase comes from the first descriptor and the PIN from the second; both are files here.
+        std::fs::write(at.join("passphrase"), format!("{PASSPHRASE}\n")).unwrap();
+        let script = format!(
+            "exec \"$0\" keys data-owner land-board --dir owner {place} --passphrase-fd 7 --pin-fd 0 7<passphrase"
+        );
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", &script, env!("CARGO_BIN_EXE_chancery")])
+            .current_dir(at)
+            .envs(environment)
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(token.pin().as_bytes()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        assert!(!at.join("owner/owner.key").exists(), "the key is on the token");
+        std::fs::copy(at.join("owner/owner.pub"), at.join("land-board.pub")).unwrap();
+    });
+    let at = folder.path();
+    let signed_there = format!("dataset create land-register {CHAIN} {place} --pin-fd 0 --out {RECORD}");
+    refused(on_token(at, &signed_there, "0000\n"), &["the PIN is wrong"]);
+    assert!(!at.join(RECORD).exists());
+    fine(on_token(at, &signed_there, token.pin()));
+    fine(run(at, &format!("dataset show {RECORD} {CHAIN}")));
+    // The key that stands in a file is not the owner's any more.
+    refused(create(at, "", "x.bin"), &["not the key of the data owner land-board"]);
 }
 
 #[test]

@@ -56,8 +56,19 @@ pub fn run_with(folder: &Path, arguments: &[&str], input: &[u8]) -> Ran {
 
 /// The same, where what comes out is no text.
 pub fn run_bytes(folder: &Path, arguments: &[&str], input: &[u8]) -> (i32, Vec<u8>, String) {
+    run_in(folder, arguments, input, &[])
+}
+
+/// The same, with a token's configuration.
+pub fn run_in(
+    folder: &Path,
+    arguments: &[&str],
+    input: &[u8],
+    environment: &[(&str, &Path)],
+) -> (i32, Vec<u8>, String) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_chancery"))
         .args(arguments)
+        .envs(environment.iter().copied())
         .current_dir(folder)
         .env("XDG_STATE_HOME", folder.join("state"))
         .stdin(Stdio::piped())
@@ -209,8 +220,14 @@ pub const CHAIN: &str = "--home home/home.crt --charters charters";
 
 /// The network with its founding charter in force.
 pub fn founded() -> TempDir {
+    founded_with(|_| ())
+}
+
+/// The same, where something was changed before.
+pub fn founded_with(change: impl FnOnce(&Path)) -> TempDir {
     let folder = people();
     let at = folder.path();
+    change(at);
     fine(run(at, "home charter new --draft draft.toml --out founding.charter"));
     fine(sign(at, "founding.charter", "home", "signed.charter", ""));
     fine(run(at, &format!("home charter verify signed.charter --add {CHAIN}")));
@@ -270,7 +287,12 @@ pub fn made(at: &Path) {
 
 /// The network with custody: its completed charter is in force.
 pub fn completed() -> TempDir {
-    let folder = founded();
+    completed_with(|_| ())
+}
+
+/// The same, where something was changed before.
+pub fn completed_with(change: impl FnOnce(&Path)) -> TempDir {
+    let folder = founded_with(change);
     let at = folder.path();
     made(at);
     fine(run(

@@ -342,7 +342,7 @@ impl<'a> Draft<'a> {
             CharterError::Shared { second, .. } | CharterError::KeyReused { second, .. } => second
                 .split(&[' ', '\''][..])
                 .filter(|word| !matches!(*word, "s" | "index"))
-                .last()
+                .next_back()
                 .and_then(|name| self.last_use(name)),
             _ => None,
         };
