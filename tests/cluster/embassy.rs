@@ -108,7 +108,8 @@ impl<'w> Embassy<'w> {
 
     /// A statement comes in.
     pub fn open(&mut self, signed: SignedStatement, leases: bool) -> Result<CeremonyId, NotAdmitted> {
-        let going_on = self.slots.values().filter_map(|slot| slot.ceremony.as_ref()).filter(|known| known.is_open());
+        let going_on =
+            self.slots.values().filter_map(|slot| slot.ceremony.as_ref()).filter(|known| known.holds_its_opener());
         let open: Vec<_> = going_on.map(|known| (known.id(), known.opener().clone())).collect();
         let admission = Admission { resets: self.resets(), leases, open: &open };
         let id = signed.unverified().id();

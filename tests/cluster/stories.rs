@@ -94,6 +94,9 @@ fn a_release_goes_to_its_recipient_also_where_some_sent_wrong_halves() {
     }
     cluster.the_recipient_opens(&id);
     cluster.no_seed_but_in_a_live_lease();
+    // A release that waits for its recipient keeps its opener from nothing.
+    let another = cluster.statement(ANNA, false, false, 300_000);
+    assert!(cluster.embassy.open(another, true).is_ok());
     cluster.embassy.now.0 += 200_000;
     cluster.tick();
     cluster.check();

@@ -302,6 +302,14 @@ impl Ceremony {
         }
     }
 
+    /// Whether its opener must wait with another one: while it collects or opens. A release that was made waits for its
+    /// recipient only.
+    pub fn holds_its_opener(&self) -> bool {
+        match self {
+            Self::Unseal(unseal) => unseal.is_open() && !matches!(**unseal, Unseal::Released(_)),
+        }
+    }
+
     /// Whether it still goes on.
     pub fn is_open(&self) -> bool {
         match self {

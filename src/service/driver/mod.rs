@@ -22,7 +22,9 @@ use tokio::{
 use crate::{
     client::ceremonies::CeremonyView,
     protocol::{
-        ceremony::{Admission, Ceremony, Context, Event, NotAdmitted, Refused, Reply, Step, Trouble, UnsealRecord},
+        ceremony::{
+            Admission, Ceremony, Context, Event, NotAdmitted, Phase, Refused, Reply, Step, Trouble, UnsealRecord,
+        },
         dataset_version::VerifiedVersion,
         gathering::Refusal,
         ids::{CeremonyId, OfficialName},
@@ -55,6 +57,17 @@ struct Live {
     opener: OfficialName,
     inbox: mpsc::Sender<Message>,
     shown: watch::Receiver<CeremonyView>,
+}
+
+impl Live {
+    /// A release that was made waits for its recipient, and keeps its opener from nothing.
+    fn holds_its_opener(&self) -> bool {
+        self.shown.borrow().phase != Phase::Released.name()
+    }
+
+    fn named((id, live): (&CeremonyId, &Self)) -> (CeremonyId, OfficialName) {
+        (*id, live.opener.clone())
+    }
 }
 
 /// Every ceremony that goes on.
@@ -102,7 +115,7 @@ impl App {
         let clock = self.machine(|tpm| tpm.clock()).await?;
         let _one_after_the_other = self.driver().admitting.lock().await;
         let open: Vec<(CeremonyId, OfficialName)> =
-            self.driver().live().iter().map(|(id, live)| (*id, live.opener.clone())).collect();
+            self.driver().live().iter().filter(|(_, live)| live.holds_its_opener()).map(Live::named).collect();
         if open.len() >= OPEN {
             return Err(Code::Busy.because(format!("{OPEN} ceremonies are open, as many as there may be")));
         }

@@ -18,7 +18,7 @@ pub struct Admission<'a> {
     pub resets: Resets,
     /// Whether the charter allows leases on this embassy's hardware.
     pub leases: bool,
-    /// The ceremonies that are open now, each with its opener.
+    /// The ceremonies that hold their openers now: [`Ceremony::holds_its_opener`](crate::protocol::ceremony::Ceremony).
     pub open: &'a [(CeremonyId, OfficialName)],
 }
 
