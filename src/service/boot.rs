@@ -250,7 +250,7 @@ pub async fn open(
         app.save(puts.drain(..crate::store::MAX_PUTS / 2).collect(), first(&mut acts)).await?;
     }
     app.save(puts, acts.into_iter().map(|act| (app.itself(), act)).collect()).await?;
-    let ceremonies = app.resume_ceremonies().await?;
+    let ceremonies = app.resume_ceremonies(counts.reset_count).await?;
     let bounds = accept::Bounds { connections: settings.connections, ..accept::Bounds::default() };
     tracing::info!(
         embassy = %app.embassy(),
@@ -371,13 +371,20 @@ impl Ready {
         }));
         let leases = tokio::spawn(Arc::clone(self.app.leases()).run());
         let resets = tokio::spawn(self.app.clone().watch_resets());
-        accept::serve(listener, self.app.clone(), router, self.tls, self.bounds, stop).await;
+        let mut stopped = stop.clone();
+        let wipe = async {
+            let _ = stopped.wait_for(|stop| *stop).await;
+            // At once, whoever is connected still; that it is written down as well is worth an error of its own.
+            self.app.leases().shut_down().await
+        };
+        let serve = accept::serve(listener, self.app.clone(), router, self.tls, self.bounds, stop);
+        let ((), wiped) = tokio::join!(serve, wipe);
         for task in [keeper, leases, resets] {
             task.abort();
         }
         self.app.stop_ceremonies().await;
-        // Wiped first; that it is written down as well is worth an error of its own.
-        self.app.leases().shut_down().await?;
+        // An opening may have come through in between.
+        wiped.and(self.app.leases().shut_down().await)?;
         self.app.save(Vec::new(), vec![(self.app.itself(), halted())]).await?;
         Ok(())
     }

@@ -10,10 +10,11 @@ use chancery::{
     },
     store::{MemoryStore, Store},
 };
+use http_body_util::BodyExt;
 use rand_core::OsRng;
 
 use crate::support::{
-    World,
+    Wish, World,
     net::{Line, Running, Way, boot_clock, client},
     now,
     people::Caller,
@@ -205,5 +206,77 @@ async fn a_release_goes_to_its_recipient_alone_and_opens_there() {
     anna.taken(&format!("/v1/ceremonies/{id}/stops"), &stop).await;
     anna.until(&id, "ended").await;
     assert_eq!(recipient.get(&path).await.unwrap().code(), "not-found");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_embassies_of_one_network_open_for_themselves_only() {
+    let world = World::of(&Wish { embassies: vec!["luxembourg", "iceland"], ..Wish::default() });
+    let (here, there) = (Running::start(&world.sites[0]).await, Running::start(&world.sites[1]).await);
+    world.publish(&here).await;
+    world.publish(&there).await;
+    let mut anna = Caller::official(&world, &here, 0).await;
+    let mut abroad = Caller::official(&world, &there, 0).await;
+    // One statement is for one embassy.
+    let resets = anna.resets().await;
+    let signed = world.signed(world.parts(0, world.lease(), 1, resets));
+    let refused = abroad.post("/v1/ceremonies", &signed).await;
+    assert_eq!(refused.code(), "refused");
+    assert!(refused.detail().contains("another embassy"), "{}", refused.detail());
+    anna.taken("/v1/ceremonies", &signed).await;
+    // The same official may have one open in each.
+    let mut parts = world.parts(0, world.lease(), 2, abroad.resets().await);
+    parts.embassy = world.sites[1].name.clone();
+    let other = world.signed(parts);
+    abroad.taken("/v1/ceremonies", &other).await;
+    for (caller, id) in [(&mut anna, signed.unverified().id()), (&mut abroad, other.unverified().id())] {
+        let offer = caller.offer(&id, 1).await;
+        for official in &world.officials[2..] {
+            let contribution = official.approve(&world, &offer);
+            caller.taken(&format!("/v1/ceremonies/{id}/contributions"), &contribution).await;
+        }
+        assert_eq!(caller.until(&id, "ended").await["outcome"], "a lease began");
+    }
+    here.stop().await;
+    there.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_watches_hears_of_every_change_until_the_end() {
+    let world = World::new();
+    let running = Running::start(world.site()).await;
+    world.publish(&running).await;
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let id = world.open(&mut anna, 0, world.lease(), 1).await;
+    let visitor = world.home.visitor(Role::Auditor, "olga");
+    let mut line = Line::open(running.address, &client(&world, Some(&visitor), &Way::default())).await.unwrap();
+    let asked = crate::support::net::request("GET", &format!("/v1/ceremonies/{id}/events"), &[], b"");
+    let mut events = line.sender.send_request(asked).await.unwrap();
+    assert_eq!(events.headers()["content-type"], "text/event-stream");
+    let watched = tokio::spawn(async move {
+        let mut said = String::new();
+        while let Some(frame) = events.body_mut().frame().await {
+            if let Ok(data) = frame.unwrap().into_data() {
+                said.push_str(std::str::from_utf8(&data).unwrap());
+            }
+        }
+        (said, line)
+    });
+    let offer = anna.offer(&id, 1).await;
+    for official in &world.officials[..3] {
+        let contribution = official.approve(&world, &offer);
+        anna.taken(&format!("/v1/ceremonies/{id}/contributions"), &contribution).await;
+    }
+    // The stream ends by itself, once it has said how it ended.
+    let (said, _line) = tokio::time::timeout(std::time::Duration::from_secs(20), watched).await.unwrap().unwrap();
+    let views: Vec<serde_json::Value> = said
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "))
+        .map(|data| serde_json::from_str(data).unwrap())
+        .collect();
+    assert!(views.iter().any(|view| view["phase"] == "collecting"), "{said}");
+    let last = views.last().unwrap();
+    assert_eq!((&last["phase"], &last["outcome"]), (&"ended".into(), &"a lease began".into()));
+    assert_eq!(last["lease"], id.to_string());
     running.stop().await;
 }

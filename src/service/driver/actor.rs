@@ -7,7 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{mpsc, oneshot, watch};
@@ -74,6 +74,8 @@ pub(super) struct Actor {
     pub(super) forgotten: BTreeSet<u32>,
     /// How many orders are under way.
     pub(super) under_way: usize,
+    /// When somebody last sent something.
+    pub(super) asked: Instant,
     /// Entries of steps that are not saved yet.
     pub(super) unsaved: Vec<Entry>,
 }
@@ -113,6 +115,7 @@ impl Actor {
     async fn receive(&mut self, message: Message) -> Result<(), Lost> {
         match message {
             Message::Asked(event, answer) => {
+                self.asked = Instant::now();
                 let reply = self.step(event).await?;
                 // Whoever asked may have gone; what was done is done.
                 let _ = answer.send(Ok((reply, self.shown.borrow().clone())));
@@ -258,7 +261,7 @@ impl Actor {
     fn open(&mut self, attempt: u32, offer: Hash, material: Material) {
         let Some(own) = self.own.upgrade() else { return };
         let parked = self.parked.remove(&attempt).unwrap_or_default();
-        let (app, versions, id) = (self.app.clone(), Arc::clone(&self.versions), self.id);
+        let (app, versions, id, asked) = (self.app.clone(), Arc::clone(&self.versions), self.id, self.asked);
         // The statement's card was judged again for this very step.
         let to = self.state.as_ref().and_then(|state| statement_of(state).mode().recipient().cloned());
         self.under_way = self.under_way.saturating_add(1);
@@ -266,14 +269,15 @@ impl Actor {
             let (tpm, custody, mut parked) = (app.tpm(), app.custody(), parked);
             let ran = tokio::task::spawn_blocking(move || {
                 let order = perform::ToOpen { facts: &custody.facts, versions: &versions, offer, to: to.as_ref() };
-                let came = perform::open(tpm.as_ref(), &order, material, &mut parked);
-                (came, parked)
+                let mut in_tpm = Duration::ZERO;
+                let came = perform::open(tpm.as_ref(), &order, material, &mut parked, &mut in_tpm);
+                (came, parked, in_tpm)
             });
-            let (came, parked) = match ran.await {
+            let (came, parked, in_tpm) = match ran.await {
                 Ok(ran) => ran,
                 Err(_) => {
                     let why = "a fault of chancery's own".to_owned();
-                    (Err(Trouble::FreshApprovals { why }), Vec::new())
+                    (Err(Trouble::FreshApprovals { why }), Vec::new(), Duration::ZERO)
                 }
             };
             let done = match came {
@@ -281,7 +285,11 @@ impl Actor {
                 Err(trouble) => Err(trouble),
             };
             let event = match done {
-                Ok(()) => Event::Opened { attempt },
+                Ok(()) => {
+                    let (total_us, tpm_us) = (asked.elapsed().as_micros(), in_tpm.as_micros());
+                    tracing::info!(ceremony = %id, total_us, tpm_us, "an opening came through");
+                    Event::Opened { attempt }
+                }
                 Err(trouble) => {
                     tracing::warn!(ceremony = %id, ?trouble, "an opening did not come through");
                     Event::NotOpened { attempt, trouble }

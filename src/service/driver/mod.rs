@@ -11,7 +11,7 @@ mod view;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio::{
@@ -76,6 +76,8 @@ pub(crate) struct Driver {
     tasks: Mutex<JoinSet<()>>,
     /// Openings are judged one after the other: each must know of those before.
     admitting: tokio::sync::Mutex<()>,
+    /// What the TPM counted when the oldest sessions that may be parked were begun.
+    resets: Mutex<Option<u32>>,
     stop: watch::Sender<bool>,
 }
 
@@ -85,6 +87,7 @@ impl Default for Driver {
             live: Mutex::default(),
             tasks: Mutex::default(),
             admitting: tokio::sync::Mutex::default(),
+            resets: Mutex::default(),
             stop: watch::Sender::new(false),
         }
     }
@@ -93,6 +96,10 @@ impl Default for Driver {
 impl Driver {
     fn live(&self) -> MutexGuard<'_, BTreeMap<CeremonyId, Live>> {
         self.live.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn resets(&self) -> MutexGuard<'_, Option<u32>> {
+        self.resets.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn one(&self, id: &CeremonyId) -> Option<Live> {
@@ -152,6 +159,7 @@ impl App {
         }
         tracing::info!(ceremony = %id, opener = %step.next.opener(), "a ceremony was opened");
         self.drive(step, (1, record), versions);
+        self.driver().resets().get_or_insert(clock.reset_count);
         Ok((id, true))
     }
 
@@ -174,7 +182,8 @@ impl App {
     ///
     /// # Errors
     /// The store's.
-    pub(crate) async fn resume_ceremonies(&self) -> Result<usize, StoreError> {
+    pub(crate) async fn resume_ceremonies(&self, resets: u32) -> Result<usize, StoreError> {
+        *self.driver().resets() = Some(resets);
         let (mut after, mut resumed): (Option<String>, usize) = (None, 0);
         loop {
             let rows = self.store().list(Kind::Ceremony, after.as_deref(), crate::store::MAX_ROWS).await?;
@@ -233,6 +242,7 @@ impl App {
             parked: BTreeMap::new(),
             forgotten: BTreeSet::new(),
             under_way: 0,
+            asked: Instant::now(),
             unsaved: entries,
         };
         self.driver().live().insert(id, Live { opener, inbox, shown: watched });
@@ -396,18 +406,22 @@ impl App {
     /// Notices resets of the TPM early, so that nobody approves for sessions that are gone.
     pub(crate) async fn watch_resets(self) {
         let mut looks = tokio::time::interval(LOOK);
-        let mut known = None;
         loop {
             looks.tick().await;
             let live: Vec<Live> = self.driver().live().values().cloned().collect();
+            if live.is_empty() {
+                // Nothing is parked, and the TPM is left alone.
+                *self.driver().resets() = None;
+                continue;
+            }
             let Ok(clock) = self.machine(|tpm| tpm.clock()).await else { continue };
+            let known = self.driver().resets().replace(clock.reset_count);
             if known.is_some_and(|known| known != clock.reset_count) {
                 tracing::warn!(reset_count = clock.reset_count, "the TPM was reset; fresh approvals are asked for");
                 for one in live {
                     let _ = one.inbox.send(Message::Reset).await;
                 }
             }
-            known = Some(clock.reset_count);
         }
     }
 

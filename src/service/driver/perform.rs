@@ -4,6 +4,8 @@
 //! and the TPM's policy let open. Secrets live in these calls and in what they return, and the stack that they used is
 //! overwritten.
 
+use std::time::{Duration, Instant};
+
 use p256::ecdsa::Signature;
 use rand_core::OsRng;
 
@@ -105,19 +107,20 @@ pub(super) enum Came {
 }
 
 /// Runs the parked commands with the approvals that the quorum gave, and opens. The commands stay with the caller: those that
-/// never ran are good for another try.
+/// never ran are good for another try. `in_tpm` grows by the time that the TPM took.
 pub(super) fn open(
     tpm: &dyn Tpm,
     order: &ToOpen<'_>,
     material: Material,
     parked: &mut [ParkedCommand],
+    in_tpm: &mut Duration,
 ) -> Result<Came, Trouble> {
     let examine = |error: &dyn std::fmt::Display| Trouble::Examine { why: error.to_string() };
     without_trace(|| match material {
         Material::Lease(quorate) => {
             let openings = quorate.into_openings();
             let approvals: Vec<&[TpmApproval]> = openings.iter().map(|opening| opening.approvals()).collect();
-            let halves = halves(tpm, order.facts, &approvals, parked)?;
+            let halves = halves(tpm, order.facts, &approvals, parked, in_tpm)?;
             let opened = openings.into_iter().zip(&halves).zip(order.versions);
             let opened = opened.map(|((opening, half), version)| opening.open(half, version));
             opened.collect::<Result<_, _>>().map(Came::Seeds).map_err(|error| examine(&error))
@@ -126,7 +129,7 @@ pub(super) fn open(
             let to = order.to.ok_or_else(|| examine(&"a release without a recipient"))?;
             let openings = quorate.into_openings();
             let approvals: Vec<&[TpmApproval]> = openings.iter().map(|opening| opening.approvals()).collect();
-            let halves = halves(tpm, order.facts, &approvals, parked)?;
+            let halves = halves(tpm, order.facts, &approvals, parked, in_tpm)?;
             let halves = openings.iter().map(|opening| opening.slot()).zip(&halves);
             let parts = ReleaseParts::seal(&order.offer, to.hybrid(), halves, &mut OsRng);
             parts.map(Came::Parts).map_err(|error| examine(&error))
@@ -140,13 +143,14 @@ fn halves(
     facts: &CustodyFacts,
     approvals: &[&[TpmApproval]],
     parked: &mut [ParkedCommand],
+    in_tpm: &mut Duration,
 ) -> Result<Vec<SharedPoint>, Trouble> {
     if parked.len() != approvals.len() {
         return Err(Trouble::FreshApprovals { why: "the sessions of this offer are gone".to_owned() });
     }
     let mut halves = Vec::with_capacity(parked.len());
     for (command, approvals) in parked.iter_mut().zip(approvals) {
-        let half = half(tpm, facts, approvals, command);
+        let half = half(tpm, facts, approvals, command, in_tpm);
         halves.push(half.map_err(|trouble| after(halves.len(), trouble))?);
     }
     Ok(halves)
@@ -157,6 +161,7 @@ fn half(
     facts: &CustodyFacts,
     approvals: &[TpmApproval],
     command: &mut ParkedCommand,
+    in_tpm: &mut Duration,
 ) -> Result<SharedPoint, Trouble> {
     let mut refused: Vec<(Position, String)> = Vec::new();
     for approval in approvals {
@@ -170,7 +175,10 @@ fn half(
     if !refused.is_empty() {
         return Err(Trouble::Refused { officials: refused });
     }
-    match tpm.finish(command) {
+    let began = Instant::now();
+    let finished = tpm.finish(command);
+    *in_tpm += began.elapsed();
+    match finished {
         Ok(Outcome::Shared(half)) => Ok(half),
         Ok(Outcome::Done) => Err(Trouble::Examine { why: "the TPM ran another command than was ordered".to_owned() }),
         Err(error) => Err(trouble(&error)),
