@@ -16,7 +16,7 @@ use tokio::{
     sync::watch,
 };
 
-use crate::cli::failure::Failure;
+use crate::cli::{failure::Failure, founding};
 
 const AFTER_HELP: &str = "\
 The directory holds what home, the officials and the TPM left there:
@@ -45,6 +45,12 @@ pub(super) struct Arguments {
     /// How to reach the TPM, in place of what chancery.toml says, such as `device:/dev/tpmrm0`
     #[arg(long, value_name = "TCTI")]
     tcti: Option<String>,
+    /// To found the embassy: the TPM's authorizations, which home brings for as long as that takes
+    #[arg(long, value_name = "FILE")]
+    auths: Option<PathBuf>,
+    /// Read their passphrase from this open file descriptor (0 is standard input) instead of the terminal
+    #[arg(long, value_name = "N", requires = "auths")]
+    passphrase_fd: Option<u32>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<(), Failure> {
@@ -67,6 +73,10 @@ async fn serve(arguments: &Arguments) -> Result<(), Failure> {
     }
     let store = SqliteStore::open(directory.path(chancery::service::directory::STORE));
     let store = Arc::new(store.await.map_err(|error| refused(&error))?);
+    let (auths, passphrase_fd) = (arguments.auths.as_deref(), arguments.passphrase_fd);
+    if !founding::serve(&directory, &settings, &store, auths, passphrase_fd).await? {
+        return Ok(());
+    }
     // Before anything is served, so that no signal is lost.
     let (stop, stopped) = watch::channel(false);
     let mut hangup = signal(SignalKind::hangup()).map_err(|error| refused(&error))?;

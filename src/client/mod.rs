@@ -6,6 +6,7 @@ pub mod api;
 pub mod ceremonies;
 mod error;
 mod events;
+pub mod genesis;
 mod http;
 pub mod leases;
 pub mod official;

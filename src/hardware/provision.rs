@@ -31,8 +31,10 @@ use crate::{
     },
     protocol::{
         group::Point,
-        hash::Hash,
-        secret::{Secret, SecretVec},
+        hash::{self, Hash},
+        ids::EmbassyName,
+        label::Label,
+        secret::{Secret, SecretScalar, SecretVec},
         tpm::{custody::Custody, name::Name, nv::NvPublic, object::KeyTemplate},
     },
 };
@@ -100,6 +102,24 @@ impl HierarchyAuths {
     /// A TPM as delivered: none set.
     pub const fn empty() -> Self {
         Self { owner: HierarchyAuth::empty(), endorsement: HierarchyAuth::empty(), lockout: HierarchyAuth::empty() }
+    }
+
+    /// What home derives from the one secret that it keeps for this machine.
+    pub fn derived(secret: &SecretScalar, embassy: &EmbassyName) -> Self {
+        let derive = |which: u8| {
+            let mut counter = 0_u32;
+            loop {
+                let bytes: Secret<32> = hash::derive(secret.to_bytes().expose(), Label::TPM_AUTHORIZATIONS, |out| {
+                    out.value(embassy).u8(which).u32(counter);
+                });
+                // A TPM cuts trailing zeros off, and the stack would compute another HMAC than it.
+                if bytes.expose().last() != Some(&0) {
+                    return HierarchyAuth(SecretVec::new(bytes.expose().to_vec()));
+                }
+                counter = counter.wrapping_add(1);
+            }
+        };
+        Self { owner: derive(1), endorsement: derive(2), lockout: derive(3) }
     }
 
     /// Fresh random ones.

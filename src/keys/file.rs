@@ -54,10 +54,14 @@ pub enum KeyKind {
     Share,
     /// The seed of a dataset version, released to one recipient: opens what was sealed to it.
     Dataset,
+    /// What an embassy's TPM authorizations are derived from. Home keeps it.
+    Authorizations,
+    /// An embassy's own authority while it is founded, before its TPM has an identity key.
+    Founding,
 }
 
 impl KeyKind {
-    const ALL: [(u8, Self, &'static str); 8] = [
+    const ALL: [(u8, Self, &'static str); 10] = [
         (1, Self::Identity, "an identity key"),
         (2, Self::Hybrid, "a hybrid key"),
         (3, Self::Dkg, "a DKG static key"),
@@ -66,6 +70,8 @@ impl KeyKind {
         (6, Self::Connection, "a connection key"),
         (7, Self::Share, "a share"),
         (8, Self::Dataset, "a dataset's key"),
+        (9, Self::Authorizations, "a TPM's authorizations"),
+        (10, Self::Founding, "a founding key"),
     ];
 
     /// Whether the private key is the seed of a hybrid one.
@@ -89,7 +95,7 @@ impl Wire for KeyKind {
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
         let found = input.u8("key kind")?;
         let known = Self::ALL.iter().find(|(code, _, _)| *code == found);
-        known.map(|(_, kind, _)| *kind).ok_or(WireError::Invalid { field: "key kind", reason: "none of the eight" })
+        known.map(|(_, kind, _)| *kind).ok_or(WireError::Invalid { field: "key kind", reason: "none of the ten" })
     }
 }
 

@@ -141,6 +141,8 @@ labels! {
     GENESIS_POST = "chancery/v1/genesis/post";
     /// An official's own part in a genesis, kept to go on with after an interruption.
     GENESIS_JOURNAL = "chancery/v1/genesis/journal";
+    /// Derivation of a TPM's hierarchy authorizations from what home keeps.
+    TPM_AUTHORIZATIONS = "chancery/v1/tpm/authorizations";
     /// A TPM's own two keys.
     TPM_FOUNDATION = "chancery/v1/tpm/foundation";
     /// The TPM keys of one generation, sealed.

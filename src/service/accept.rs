@@ -25,8 +25,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::service::{
-    App,
-    peer::{Connection, Peer, Refusal},
+    peer::{Connection, Door, Peer, Refusal},
     tls::{self, Tls},
 };
 
@@ -67,9 +66,9 @@ impl Default for Bounds {
 }
 
 /// Accepts until `stop` says so, then lets what is under way end.
-pub async fn serve(
+pub async fn serve<D: Door>(
     listener: TcpListener,
-    app: App,
+    door: D,
     router: Router,
     tls: Arc<Tls>,
     bounds: Bounds,
@@ -87,7 +86,7 @@ pub async fn serve(
             accepted = accept(&listener, place) => accepted,
         };
         let Some((stream, from, permit)) = accepted else { continue };
-        let line = Line { app: app.clone(), router: router.clone(), bounds, stop: stop.clone() };
+        let line = Line { door: door.clone(), router: router.clone(), bounds, stop: stop.clone() };
         let acceptor = TlsAcceptor::from(tls.config());
         connections.spawn(async move {
             line.run(acceptor, stream, from).await;
@@ -124,14 +123,14 @@ async fn accept(
 }
 
 /// One connection's surroundings.
-struct Line {
-    app: App,
+struct Line<D> {
+    door: D,
     router: Router,
     bounds: Bounds,
     stop: watch::Receiver<bool>,
 }
 
-impl Line {
+impl<D: Door> Line<D> {
     async fn run(self, acceptor: TlsAcceptor, stream: TcpStream, from: SocketAddr) {
         let stream = match timeout(self.bounds.handshake, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => stream,
@@ -151,7 +150,7 @@ impl Line {
         let path: Vec<&[u8]> =
             session.peer_certificates().unwrap_or_default().iter().map(|certificate| certificate.as_ref()).collect();
         let group = session.negotiated_key_exchange_group().map(rustls::crypto::SupportedKxGroup::name);
-        Peer::admit(&path, tls::exchange(group), &self.app.trust().get(), self.app.now())
+        Peer::admit(&path, tls::exchange(group), &self.door.trust().get(), self.door.now())
     }
 
     async fn http(mut self, stream: TlsStream<TcpStream>, judged: Result<Peer, Refusal>) {
@@ -179,7 +178,7 @@ impl Line {
             .keep_alive_timeout(Duration::from_secs(20));
         let served = builder.serve_connection(TokioIo::new(stream), service);
         tokio::pin!(served);
-        let mut changes = self.app.trust().changes();
+        let mut changes = self.door.trust().changes();
         let mut looks = tokio::time::interval(self.bounds.look);
         let mut stopping = false;
         loop {
@@ -198,7 +197,7 @@ impl Line {
                 _ = looks.tick() => {}
             }
             if let Ok(peer) = connection.0.as_ref()
-                && let Err(refusal) = peer.still_stands(&self.app.trust().get(), self.app.now())
+                && let Err(refusal) = peer.still_stands(&self.door.trust().get(), self.door.now())
             {
                 tracing::info!(role = %peer.role(), name = %peer.name(), %refusal, "a connection was ended");
                 return;

@@ -263,7 +263,7 @@ pub async fn open(
 }
 
 /// The chain of charters, from the store and the directory together; what only the directory has is to be remembered.
-async fn charters(
+pub(crate) async fn charters(
     directory: &Directory,
     store: &dyn Store,
 ) -> Result<(VerifiedCharter, Vec<Put>, Vec<Act>), BootError> {
@@ -308,7 +308,7 @@ async fn charters(
 }
 
 /// The next charter of the chain. The founding one vouches for itself here; the TPM's pin says whether it is the one.
-fn next(last: Option<VerifiedCharter>, charter: SignedCharter) -> Result<VerifiedCharter, BootError> {
+pub(crate) fn next(last: Option<VerifiedCharter>, charter: SignedCharter) -> Result<VerifiedCharter, BootError> {
     let parts = charter.unverified().parts();
     let (version, country, home) = (parts.version, parts.country, parts.home);
     let verified = match last {
@@ -329,7 +329,7 @@ pub(crate) fn list_key() -> Key {
 }
 
 /// Home's certificate, and the newer one of the list that was seen and the list in the directory.
-async fn trust(
+pub(crate) async fn trust(
     directory: &Directory,
     store: &dyn Store,
     charter: VerifiedCharter,

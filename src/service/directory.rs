@@ -34,6 +34,10 @@ pub const SETTINGS: &str = "chancery.toml";
 pub const CHARTERS: &str = "charters";
 /// The embassy's stored TPM keys; none before the founding is done.
 pub const KEYS: &str = "keys.bin";
+/// The TPM's own two keys, as home made them.
+pub const FOUNDATION: &str = "foundation.bin";
+/// The founding key; gone once the TPM's identity key has taken over.
+pub const FOUNDING_KEY: &str = "founding.key";
 /// Home's certificate.
 pub const HOME: &str = "home.crt";
 /// Home's revocation list.

@@ -9,6 +9,7 @@ pub mod arena;
 pub mod boot;
 pub mod directory;
 mod driver;
+pub mod genesis;
 pub mod lease;
 pub mod peer;
 pub mod policy;
@@ -262,6 +263,6 @@ pub fn app(state: App) -> Router {
         .fallback(routes::no_such_path)
         .method_not_allowed_fallback(routes::no_such_method)
         .layer(middleware::from_fn(routes::bounded))
-        .layer(middleware::from_fn_with_state(state.clone(), peer::gate))
+        .layer(middleware::from_fn_with_state(state.clone(), peer::gate::<App>))
         .with_state(state)
 }

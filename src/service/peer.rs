@@ -22,7 +22,7 @@ use crate::{
     service::{
         App,
         problem::{Code, Problem},
-        trust::Trust,
+        trust::{InForce, Trust},
     },
 };
 
@@ -193,13 +193,32 @@ impl Connection {
     }
 }
 
+/// What the door goes by: a service in whatever mode it is.
+pub trait Door: Clone + Send + Sync + 'static {
+    /// Charter, home's certificate and list.
+    fn trust(&self) -> &Arc<InForce>;
+
+    /// The wall clock.
+    fn now(&self) -> UnixTime;
+}
+
+impl Door for App {
+    fn trust(&self) -> &Arc<InForce> {
+        Self::trust(self)
+    }
+
+    fn now(&self) -> UnixTime {
+        Self::now(self)
+    }
+}
+
 /// Stands before every route: without a certified peer who still stands, nothing is reached.
-pub(crate) async fn gate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn gate<D: Door>(State(door): State<D>, mut request: Request, next: Next) -> Response {
     let connection = request.extensions().get::<Connection>().cloned();
     let judged = match connection.as_ref().map(|connection| connection.0.as_ref()) {
         None => Err(Refusal::NoCertificate),
         Some(Err(refusal)) => Err(refusal.clone()),
-        Some(Ok(peer)) => peer.still_stands(&app.trust().get(), app.now()).map(|()| peer.clone()),
+        Some(Ok(peer)) => peer.still_stands(&door.trust().get(), door.now()).map(|()| peer.clone()),
     };
     match judged {
         Ok(peer) => {
