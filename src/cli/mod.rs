@@ -8,8 +8,12 @@ mod bench;
 mod completions;
 mod connection;
 mod dataset;
+#[cfg(feature = "service")]
+mod embassy;
 mod eventlog;
 mod failure;
+#[cfg(feature = "service")]
+mod founding;
 mod home;
 mod input;
 mod inspect;
@@ -95,6 +99,8 @@ enum Command {
     Witness(witness::Arguments),
     Release(release::Arguments),
     #[cfg(feature = "service")]
+    Embassy(embassy::Arguments),
+    #[cfg(feature = "service")]
     Serve(serve::Arguments),
     Completions(completions::Arguments),
 }
@@ -114,6 +120,8 @@ impl Command {
             Self::Open(arguments) => open::run(arguments, out),
             Self::Witness(arguments) => witness::run(arguments, out),
             Self::Release(arguments) => release::run(arguments, out),
+            #[cfg(feature = "service")]
+            Self::Embassy(arguments) => embassy::run(arguments, out),
             #[cfg(feature = "service")]
             Self::Serve(arguments) => serve::run(arguments),
             Self::Completions(arguments) => completions::run(arguments, &mut Cli::command(), out),

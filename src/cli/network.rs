@@ -157,6 +157,11 @@ impl Whereabouts<'_> {
 }
 
 impl Charters {
+    /// The files of the chain, whatever is in them.
+    pub(super) fn files(&self) -> Result<Vec<PathBuf>, Failure> {
+        files(&self.charters)
+    }
+
     /// Verifies the chain under a home authority and remembers its end.
     pub(super) fn open(&self, home: HomeAuthority) -> Result<InForce, Failure> {
         in_force(home, &self.charters, &self.state)
@@ -245,7 +250,7 @@ pub(super) fn file_name(version: u32) -> String {
     format!("{version:04}.{ENDING}")
 }
 
-fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let failed = |source| Failure::Read {
         name: input::name(folder),
         source,
