@@ -16,7 +16,7 @@ use chancery::{
         issue::public_key_info,
     },
     protocol::{
-        ceremony::genesis::Ground,
+        ceremony::genesis::{Ground, provisioning},
         hash::Hash,
         ids::{EmbassyName, SubjectName},
         secret::{SecretScalar, SecretVec},
@@ -209,7 +209,7 @@ fn found(arguments: &Found, out: &mut dyn Write) -> Result<(), Failure> {
 
 /// What people read to each other of a machine: its TPM's own two keys.
 fn machine_words(foundation: &Foundation) -> Words {
-    Words::of(&Hash::of_bytes(&[foundation.storage_root.encode(), foundation.attestation.encode()].concat()))
+    provisioning::machine_words(&foundation.storage_root, &foundation.attestation)
 }
 
 /// The one secret of which the authorizations are derived: a new one, or the one of an earlier try.

@@ -158,6 +158,7 @@ impl Whereabouts<'_> {
 
 impl Charters {
     /// The files of the chain, whatever is in them.
+    #[cfg(feature = "service")]
     pub(super) fn files(&self) -> Result<Vec<PathBuf>, Failure> {
         files(&self.charters)
     }

@@ -8,6 +8,7 @@ mod carry;
 mod confirm;
 mod connect;
 mod find;
+mod genesis;
 mod inbox;
 mod init;
 mod object;
@@ -49,6 +50,8 @@ pub(super) struct Arguments {
 enum Command {
     Init(init::Arguments),
     Connect(connect::Arguments),
+    Genesis(Box<genesis::Arguments>),
+    Rebuild(genesis::Rebuild),
     Inbox(inbox::Arguments),
     Open(open::Arguments),
     Review(review::Arguments),
@@ -64,6 +67,8 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     match &arguments.command {
         Command::Init(arguments) => init::run(arguments, out),
         Command::Connect(arguments) => connect::run(arguments, out),
+        Command::Genesis(arguments) => genesis::run(arguments, out),
+        Command::Rebuild(arguments) => genesis::rebuild(arguments, out),
         Command::Inbox(arguments) => inbox::run(arguments, out),
         Command::Open(arguments) => open::run(arguments, out),
         Command::Review(arguments) => review::run(arguments, out),

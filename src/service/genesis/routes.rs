@@ -55,6 +55,10 @@ async fn status(State(founding): State<Founding>, caller: Caller) -> Result<Json
         reset_count: None,
         restart_count: None,
         roll_size: founding.store().roll_size().await?,
+        leases: 0,
+        // There are no keys to keep yet.
+        key_memory: "none".to_owned(),
+        last_beat_seconds: None,
         now: founding.now().0,
         you: You {
             role: caller.role().to_string(),

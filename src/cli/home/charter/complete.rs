@@ -9,6 +9,7 @@ use std::{
 };
 
 use chancery::protocol::{
+    ceremony::genesis::{GenesisResult, complete},
     charter::{Charter, CharterCustody, CharterMachine, CharterParts, QuorumRule, SignedCharter, VerifiedCharter},
     dkg::{Certificate, RecoveryData, Terms},
     hash::Hash,
@@ -44,8 +45,12 @@ pub(super) struct Complete {
     #[arg(long, value_name = "FILE", requires = "unseal")]
     recovery: Option<PathBuf>,
     /// An embassy's TPM keys
-    #[arg(long = "machine", value_name = "FILE", required = true)]
+    #[arg(long = "machine", value_name = "FILE", required_unless_present = "results")]
     machines: Vec<PathBuf>,
+    /// What came of an embassy's genesis (result-EMBASSY.bin, from any official): keys and certificates with their proofs, in
+    /// place of all three above; may be given several times
+    #[arg(long = "result", id = "results", value_name = "FILE", conflicts_with_all = ["machines", "unseal", "recovery"])]
+    results: Vec<PathBuf>,
     /// The charter, a new file
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
@@ -56,6 +61,9 @@ pub(super) fn run(arguments: &Complete, out: &mut dyn Write) -> Result<(), Failu
     let home = network::home(&arguments.home)?;
     let chain = network::chain(&home, &arguments.charters)?;
     let last = chain.last().ok_or_else(|| network::nothing(&arguments.charters))?;
+    if !arguments.results.is_empty() {
+        return proven(arguments, last, out);
+    }
     let mut custody = custody(arguments, last)?;
     for path in &arguments.machines {
         let machine = machine(path)?;
@@ -97,6 +105,51 @@ pub(super) fn run(arguments: &Complete, out: &mut dyn Write) -> Result<(), Failu
     writeln!(out)?;
     writeln!(out, "written, signed by nobody: {}", input::name(&arguments.out))?;
     writeln!(out, "Next: {}", next(signed.unverified(), true))?;
+    Ok(())
+}
+
+/// The next charter out of results that prove what they say; what home has to compare is which machines they are of.
+fn proven(arguments: &Complete, last: &VerifiedCharter, out: &mut dyn Write) -> Result<(), Failure> {
+    let mut results = Vec::new();
+    for path in &arguments.results {
+        let expected = Expected {
+            what: "the result of a genesis",
+            bound: GenesisResult::MAX_BYTES,
+            missing: "Each official who followed that genesis has it",
+        };
+        let bytes = input::read(path, &expected)?;
+        let result = GenesisResult::decode(&bytes).map_err(|error| Failure::Document {
+            name: input::name(path),
+            kind: "what came of an embassy's genesis, for the completed charter",
+            error,
+        })?;
+        let verified = result.verify(last).map_err(|error| {
+            let what = format!("{} does not hold: {error}", input::name(path));
+            Failure::Refused(what, "Ask another official for it; nothing was written")
+        })?;
+        writeln!(out, "{} holds: embassy {}", input::name(path), verified.machine().embassy)?;
+        for (what, words) in verified.words() {
+            writeln!(out, "  {what}, in words: {words}")?;
+        }
+        results.push(verified);
+    }
+    let charter = complete(last, &results)
+        .map_err(|error| Failure::Refused(error.to_string(), "Check which files belong together"))?;
+    let signed = SignedCharter::unsigned(charter);
+    output::create(&arguments.out, &signed.encode())?;
+    writeln!(out)?;
+    write_charter(signed.unverified(), out)?;
+    write_changes(Some(last), signed.unverified(), out)?;
+    writeln!(out)?;
+    writeln!(out, "written, signed by nobody: {}", input::name(&arguments.out))?;
+    writeln!(
+        out,
+        "BEFORE YOU SIGN: each machine's words must be those that you wrote down when you prepared its TPM."
+    )?;
+    writeln!(
+        out,
+        "Next: `chancery home charter sign --as home`; then an official puts it up: `chancery official genesis --charter`"
+    )?;
     Ok(())
 }
 

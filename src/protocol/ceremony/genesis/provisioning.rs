@@ -336,12 +336,20 @@ impl CheckedOffer {
         })
     }
 
+    /// What an official compares before consenting: the machine, and then the boot state.
+    pub fn words(&self) -> Words {
+        match &self.content {
+            None => machine_words(&self.offer.storage_root, &self.offer.attestation_key),
+            Some(content) => Words::of(&Hash::of_bytes(content.as_bytes())),
+        }
+    }
+
     /// What an official is asked, in words.
     pub fn lines(&self) -> Vec<(String, String)> {
         let machine = Hash::of_bytes(&[self.offer.storage_root.encode(), self.offer.attestation_key.encode()].concat());
         let mut lines = vec![
             ("embassy".to_owned(), self.offer.embassy.to_string()),
-            ("its machine, in words".to_owned(), Words::of(&machine).to_string()),
+            ("its machine, in words".to_owned(), machine.to_string()),
         ];
         match &self.offer.stage {
             Stage::Counter => {
@@ -404,6 +412,11 @@ impl CheckedOffer {
         let pairs = approvals.iter().zip(&self.requests);
         pairs.into_iter().try_for_each(|(approval, request)| approval.verify(request, key, ground.expiry_max_seconds))
     }
+}
+
+/// A machine, in words: its TPM's own two keys, as home read them when it prepared the TPM.
+pub fn machine_words(storage_root: &Point, attestation_key: &Point) -> Words {
+    Words::of(&Hash::of_bytes(&[storage_root.encode(), attestation_key.encode()].concat()))
 }
 
 /// What firmware and system measure there (TCG PC Client Platform Firmware Profile, 3.3.4; UAPI group for 11 to 15).

@@ -6,7 +6,7 @@
 
 use crate::protocol::{
     ceremony::genesis::{
-        provisioning::{Ground, read_pcrs, write_pcrs},
+        provisioning::{Ground, machine_words, read_pcrs, write_pcrs},
         run::{NoTerms, terms},
     },
     charter::{Charter, CharterCustody, CharterError, CharterMachine, CharterParts, VerifiedCharter},
@@ -238,9 +238,8 @@ impl VerifiedResult {
 
     /// What officials and home read to each other: the machine's two own keys, and the approved boot state.
     pub fn words(&self) -> [(&'static str, Words); 2] {
-        let keys = [self.machine.storage_root.encode(), self.machine.attestation_key.encode()].concat();
         [
-            ("the machine", Words::of(&Hash::of_bytes(&keys))),
+            ("the machine", machine_words(&self.machine.storage_root, &self.machine.attestation_key)),
             ("its approved boot state", Words::of(&Hash::of_bytes(self.content.as_bytes()))),
         ]
     }
