@@ -15,6 +15,7 @@ mod object;
 mod open;
 pub(super) mod place;
 mod review;
+mod share;
 mod show;
 mod span;
 mod status;
@@ -51,7 +52,7 @@ enum Command {
     Init(init::Arguments),
     Connect(connect::Arguments),
     Genesis(Box<genesis::Arguments>),
-    Rebuild(genesis::Rebuild),
+    Rebuild(share::Rebuild),
     Inbox(inbox::Arguments),
     Open(open::Arguments),
     Review(review::Arguments),
@@ -68,7 +69,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
         Command::Init(arguments) => init::run(arguments, out),
         Command::Connect(arguments) => connect::run(arguments, out),
         Command::Genesis(arguments) => genesis::run(arguments, out),
-        Command::Rebuild(arguments) => genesis::rebuild(arguments, out),
+        Command::Rebuild(arguments) => share::rebuild(arguments, out),
         Command::Inbox(arguments) => inbox::run(arguments, out),
         Command::Open(arguments) => open::run(arguments, out),
         Command::Review(arguments) => review::run(arguments, out),
