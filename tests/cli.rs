@@ -131,6 +131,10 @@ fn every_shell_gets_its_completions() {
         let ran = run(&["completions", shell]);
         assert_eq!((ran.code, ran.err.as_str()), (0, ""));
         assert!(ran.out.contains(sign) && ran.out.contains("eventlog"), "{shell}");
+        for command in ["connect", "inbox", "open", "review", "approve", "deny", "stop", "carry", "status", "watch"] {
+            assert!(ran.out.contains(command), "{shell} knows nothing of `official {command}`");
+        }
+        assert!(ran.out.contains("yes-i-read") && ran.out.contains("offline"), "{shell}");
     }
 }
 
