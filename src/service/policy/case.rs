@@ -197,6 +197,10 @@ impl Case {
     /// # Errors
     /// [`CaseError`] where the case does not say what its act is about.
     pub fn ask(&self, policy: &Policy) -> Result<Result<Permitted, Denied>, CaseError> {
+        self.with_question(|question| policy.ask(question))
+    }
+
+    pub(super) fn with_question<T>(&self, put: impl FnOnce(&Question<'_>) -> T) -> Result<T, CaseError> {
         let quorums = self.who.quorums.iter().map(|quorum| match quorum {
             Quorum::Unseal => QuorumKind::Unseal,
             Quorum::Recovery => QuorumKind::Recovery,
@@ -206,7 +210,7 @@ impl Case {
         let place = Place { embassy: name.clone(), class: *class, leases: *leases };
         let (ceremony, lease) = (self.ceremony.as_ref().map(Ceremony::facts), self.lease.as_ref().map(Lease::facts));
         let act = self.act(ceremony.as_ref(), lease.as_ref())?;
-        Ok(policy.ask(&Question { who: &who, act, place: &place }))
+        Ok(put(&Question { who: &who, act, place: &place }))
     }
 
     fn act<'a>(

@@ -117,7 +117,8 @@ impl Policy {
         }
         let names = Names::new().map_err(|error| mistake(SCHEMA_FILE, text.schema(), &error, None))?;
         let digest = text.digest();
-        Ok(Self { text, digest, schema, set, authorizer: Authorizer::new(), names, notes, who })
+        let sets = by_act(&set, &notes);
+        Ok(Self { text, digest, schema, sets, authorizer: Authorizer::new(), names, notes, who })
     }
 
     /// Checks that this is the policy that the charter names (protocol.md §12.9).
@@ -132,6 +133,20 @@ impl Policy {
             Err(PolicyError::NotTheCharters { charter: named, found: self.digest })
         }
     }
+}
+
+/// The policies that are not out of the question for an act, whoever asks.
+fn by_act(set: &PolicySet, notes: &BTreeMap<Arc<str>, Note>) -> BTreeMap<&'static str, PolicySet> {
+    let concerns = |policy: &cedar_policy::Policy, act| {
+        let id: &str = policy.id().as_ref();
+        notes.get(id).is_some_and(|note| note.concerns.iter().any(|(_, concerned)| *concerned == act))
+    };
+    let of = |act| {
+        let policies = set.policies().filter(|policy| concerns(policy, act)).cloned();
+        // Ids that were unique in the whole are unique here.
+        (act, PolicySet::from_policies(policies).unwrap_or_else(|_| set.clone()))
+    };
+    Act::NAMES.into_iter().map(of).collect()
 }
 
 type Who = BTreeMap<&'static str, Arc<str>>;

@@ -27,7 +27,9 @@ pub struct Policy {
     text: AccessText,
     digest: Hash,
     schema: Schema,
-    set: PolicySet,
+    /// The policies that an act can concern, by the act: the others are out of the question by their types, and evaluating
+    /// them would cost most of the time of an answer.
+    sets: BTreeMap<&'static str, PolicySet>,
     authorizer: Authorizer,
     names: facts::Names,
     notes: BTreeMap<Arc<str>, Note>,
@@ -153,7 +155,10 @@ impl Policy {
                 return Err(self.denied(question, Vec::new(), wrong, "Ask the embassy's operator.".to_owned()));
             }
         };
-        let (decided, policies) = self.decide(&request, &entities);
+        let Some(set) = self.sets.get(act) else {
+            return Err(self.unevaluated(question, Vec::new(), "the act has no policies"));
+        };
+        let (decided, policies) = self.decide(set, &request, &entities);
         match decided {
             Ok(Decision::Allow) => match policies.first().and_then(|id| self.notes.get_key_value(id)) {
                 Some((policy, note)) => {
@@ -169,8 +174,13 @@ impl Policy {
     }
 
     /// The decision, and the policies behind it in the order of their ids; or what went wrong, and where.
-    fn decide(&self, request: &Request, entities: &Entities) -> (Result<Decision, String>, Vec<Arc<str>>) {
-        let response = self.authorizer.is_authorized(request, &self.set, entities);
+    fn decide(
+        &self,
+        set: &PolicySet,
+        request: &Request,
+        entities: &Entities,
+    ) -> (Result<Decision, String>, Vec<Arc<str>>) {
+        let response = self.authorizer.is_authorized(request, set, entities);
         let named = |id: &cedar_policy::PolicyId| {
             let text: &str = id.as_ref();
             self.notes.get_key_value(text).map(|(id, _)| Arc::clone(id))
@@ -237,3 +247,6 @@ impl std::fmt::Debug for Policy {
         write!(f, "Policy({})", self.digest)
     }
 }
+
+#[cfg(test)]
+mod tests;
