@@ -84,7 +84,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     let found = record(&arguments.record)?;
     let (name, dataset) = (input::name(&arguments.record), found.unverified().dataset.clone());
     let (line, recipient) = {
-        let mut network = arguments.network.open()?;
+        let network = arguments.network.open()?;
         let line = arguments.visit.open(&network, arguments.network.dir.as_ref(), Exchange::HybridRequired)?;
         let signed = network.take_record(&name, found)?;
         (line, signed.description().recipient.clone())

@@ -56,7 +56,10 @@ Examples:
   sudo chancery eventlog                what did this machine measure while it booted?
   chancery eventlog copied.bin --json   the same of another machine, for programs
   chancery official --help              officials: keys, and a ceremony from the inbox to the end of its lease
-  chancery home --help                  found a home authority, issue and revoke certificates
+  chancery home --help                  found a home authority; certificates, charters, embassies
+  chancery keys --help                  the keys of agents, data owners, auditors and witnesses
+  chancery dataset --help               make datasets, and what is encrypted to them
+  chancery seal --help                  encrypt to a dataset; `chancery open` decrypts under a lease
   chancery completions bash             completion of commands in the shell
 
 Exit status:

@@ -341,8 +341,7 @@ impl<'a> Draft<'a> {
             // "the identity key of anna", "anna": the name stands last, and the later entry is the one to correct.
             CharterError::Shared { second, .. } | CharterError::KeyReused { second, .. } => second
                 .split(&[' ', '\''][..])
-                .filter(|word| !matches!(*word, "s" | "index"))
-                .next_back()
+                .rfind(|word| !matches!(*word, "s" | "index"))
                 .and_then(|name| self.last_use(name)),
             _ => None,
         };
