@@ -804,7 +804,7 @@ fn a_wrong_passphrase_and_a_share_of_another_place_sign_nothing() {
     assert!(refused(&wrong).contains("the passphrase is wrong"), "{}", wrong.err);
     let (share, recovery) = (network.path("anna/share-unseal-1.key"), network.path("anna/share-recovery-1.key"));
     std::fs::rename(&share, network.path("kept")).unwrap();
-    approve_refused(&network, &words, &["share-unseal-1.key is not there", "official genesis"]);
+    approve_refused(&network, &words, &["share-unseal-1.key is not there", "official rebuild"]);
     std::fs::copy(recovery, &share).unwrap();
     approve_refused(&network, &words, &["recovery quorum", "unseal quorum, generation 1 is needed"]);
     std::fs::remove_file(&share).unwrap();

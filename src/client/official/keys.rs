@@ -95,7 +95,7 @@ impl Keys {
     pub fn share(&self, of: &ShareOf) -> Result<SecretScalar, DirectoryError> {
         let path = self.share_path(of.quorum, of.generation);
         if path.symlink_metadata().is_err() {
-            let advice = "It was made at the genesis of this generation. `chancery official genesis` can rebuild it from the \
+            let advice = "It was made at the genesis of this generation. `chancery official rebuild` makes it again from the \
                           record of that genesis and dkg.key; or take your other copy";
             return Err(DirectoryError::Missing { path, advice });
         }
