@@ -354,6 +354,11 @@ fn problem(refusal: &Refusal) -> Problem {
     code.because(refusal)
 }
 
+/// Every path of a founding with its description.
+pub(crate) fn routes() -> utoipa_axum::router::OpenApiRouter<Founding> {
+    routes::routes()
+}
+
 /// The API of a founding.
 pub fn app(founding: Founding) -> Router {
     let (router, _) = routes::routes().split_for_parts();
