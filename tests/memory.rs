@@ -22,8 +22,10 @@ use chancery::{
         certificate::Role,
         dataset::TaggedStanza,
         hash::Hash,
-        ids::{CeremonyId, CharterId, WitnessName},
+        hybrid::HybridSecretKey,
+        ids::{CeremonyId, CharterId, SubjectName, WitnessName},
         paragraph::Purpose,
+        recipient::RecipientCard,
         slot::SealedFor,
         statement::StatementParts,
     },
@@ -181,6 +183,35 @@ async fn a_leases_keys_are_in_secret_memory_alone_and_after_its_end_nowhere() {
     let stopped = eva.taken(&format!("/v1/leases/{id}/stops"), &world.officials[4].stop(id)).await;
     assert_eq!(stopped["state"], "ended");
     look(&needles, process, &world, &Mappings::All, "after the lease ended", secret);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_release_leaves_neither_its_seed_nor_the_tpms_half_at_the_embassy() {
+    let world = World::new();
+    let (served, running) = serve(&world).await;
+    world.publish(&running).await;
+    let recipient = world.home.visitor(Role::Agent, "court");
+    let hybrid = HybridSecretKey::random(&mut rand_core::OsRng);
+    let name = SubjectName::new("court").unwrap();
+    let (certificate, public) = (recipient.path[0].clone(), hybrid.public().clone());
+    let card = RecipientCard::sign(name, certificate, public, &recipient.key.signing).unwrap();
+
+    let purpose = "released, and 32 bytes in length";
+    let needles = needles(&world, purpose);
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let resets = anna.resets().await;
+    let parts = world.parts(0, world.release(card), 2, resets);
+    let signed = world.signed(StatementParts { purpose: Purpose::new(purpose).unwrap(), ..parts });
+    anna.taken("/v1/ceremonies", &signed).await;
+    let id: CeremonyId = signed.unverified().id();
+    let offer = anna.offer(&id, 1).await;
+    for (index, official) in world.officials.iter().enumerate().take(3) {
+        let mut caller = Caller::official(&world, &running, index).await;
+        caller.taken(&format!("/v1/ceremonies/{id}/contributions"), &official.approve(&world, &offer)).await;
+    }
+    let view = anna.until(&id, "released").await;
+    assert_eq!(view["lease"], serde_json::Value::Null, "{view}");
+    look(&needles, served.0.id(), &world, &Mappings::All, "after a release", false);
 }
 
 fn look(needles: &Needles, process: u32, world: &World, mappings: &Mappings, when: &str, secret: bool) {

@@ -305,7 +305,9 @@ fn execute(device: &Tpm2, session: &Session, target: &Target) -> Result<Outcome,
             let key = device.load(key, name, "the custody key")?;
             let point = convert::ecc_point(point)?;
             let shared = device.line.run("ECDH_ZGen", sessions, |context| context.ecdh_z_gen(key.handle(), point))?;
-            convert::shared_point(&shared).map(Outcome::Shared)
+            let shared = convert::shared_point(&shared).map(Outcome::Shared);
+            device.line.overwrite_answer();
+            shared
         }
         Target::Write { index, content, witness } => {
             // NV_Write's answer has nothing to encrypt, and a TPM refuses the attribute then.

@@ -20,6 +20,7 @@ use tss_esapi::{
         session_handles::{AuthSession, PolicySession},
     },
     structures::{CapabilityData, SavedTpmContext, SymmetricDefinition},
+    tss2_esys::TPM2B_ECC_POINT,
 };
 
 use crate::hardware::{error::TpmError, quiet, watch::Watch};
@@ -34,6 +35,9 @@ pub(crate) const BARE: Sessions = (None, None, None);
 pub(crate) const LOADED_SESSIONS: u32 = 0x0200_0000;
 pub(crate) const SAVED_SESSIONS: u32 = 0x0300_0000;
 pub(crate) const TRANSIENT_OBJECTS: u32 = 0x8000_0000;
+
+/// The first of a TPM's fixed properties (TPM 2.0 Library, Part 2, TPM_PT).
+const PT_FIXED: u32 = 0x100;
 
 /// What tells two sessions apart in a handle; the upper byte is the kind, and differs between listings.
 const SESSION_INDEX: u32 = 0x00FF_FFFF;
@@ -204,6 +208,17 @@ impl Line {
             CapabilityData::Handles(handles) => Ok(handles.into_inner()),
             _ => Err(TpmError::Altered { during: "GetCapability" }),
         }
+    }
+
+    /// Overwrites what the TPM software stack keeps of the last answer, once that was a secret: its buffer with the longest
+    /// answer there is, and the block in which it handed the point out and which it freed as it was (docs/decisions/0010).
+    pub(crate) fn overwrite_answer(&self) {
+        // First, before anybody else gets that block: an allocator gives out what was freed last in a size.
+        let blocks: Vec<Vec<u8>> = (0..32).map(|_| vec![0xa5; size_of::<TPM2B_ECC_POINT>()]).collect();
+        std::hint::black_box(&blocks);
+        // Whatever comes of it: a TPM that does not answer costs the whole line, with its buffers.
+        let longest = |context: &mut Context| context.get_capability(CapabilityType::TpmProperties, PT_FIXED, 127);
+        let _ = self.run("GetCapability", BARE, longest);
     }
 
     /// Flushes every loaded session, every transient object, and every saved session but those in `keep`.
