@@ -213,8 +213,11 @@ impl Line {
     /// Overwrites what the TPM software stack keeps of the last answer, once that was a secret: its buffer with the longest
     /// answer there is, and the block in which it handed the point out and which it freed as it was (docs/decisions/0010).
     pub(crate) fn overwrite_answer(&self) {
-        // First, before anybody else gets that block: an allocator gives out what was freed last in a size.
-        let blocks: Vec<Vec<u8>> = (0..32).map(|_| vec![0xa5; size_of::<TPM2B_ECC_POINT>()]).collect();
+        // First, before anybody else gets that block whole. It may have been cut up already: an allocator gives out what fits
+        // best, so smaller and smaller blocks, more than it has at hand of each size, are given every part of it.
+        let sizes = [(size_of::<TPM2B_ECC_POINT>(), 64), (200, 64), (150, 64), (100, 128), (64, 256), (24, 1024)];
+        let blocks: Vec<Vec<u8>> =
+            sizes.iter().flat_map(|(size, count)| (0..*count).map(|_| vec![0xa5; *size])).collect();
         std::hint::black_box(&blocks);
         // Whatever comes of it: a TPM that does not answer costs the whole line, with its buffers.
         let longest = |context: &mut Context| context.get_capability(CapabilityType::TpmProperties, PT_FIXED, 127);
