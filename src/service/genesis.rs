@@ -31,7 +31,8 @@ use crate::{
     service::{
         boot::charter_key,
         directory::{CHARTERS, Directory},
-        peer::{Door, gate},
+        peer::{Door, Peer, gate},
+        policy::{Act, Asker, Place, Policy, Question},
         problem::{Code, Problem},
         routes::{bounded, no_such_method, no_such_path},
         trust::{Clock, InForce},
@@ -63,6 +64,8 @@ pub struct FoundingParts {
     pub clock: Clock,
     /// What outlives the process.
     pub store: Arc<dyn Store>,
+    /// Who may ask what: the policy that the charter names.
+    pub policy: Policy,
     /// The TPM.
     pub machine: Machine,
     /// Where the completed charter is put.
@@ -78,6 +81,7 @@ struct Inner {
     trust: Arc<InForce>,
     clock: Clock,
     store: Arc<dyn Store>,
+    policy: Policy,
     machine: Arc<BlockingMutex<Machine>>,
     directory: Directory,
     relay: Mutex<Relay>,
@@ -116,13 +120,14 @@ impl Founding {
     /// # Errors
     /// [`FoundingError`].
     pub async fn open(parts: FoundingParts) -> Result<Self, FoundingError> {
-        let FoundingParts { chain, embassy, trust, clock, store, machine, directory } = parts;
+        let FoundingParts { chain, embassy, trust, clock, store, policy, machine, directory } = parts;
         let (genesis, posts) = read(store.as_ref(), &trust.get().charter().clone(), &embassy).await?;
         let founding = Self(Arc::new(Inner {
             embassy,
             trust,
             clock,
             store,
+            policy,
             machine: Arc::new(BlockingMutex::new(machine)),
             directory,
             relay: Mutex::new(Relay { chain, genesis: genesis.clone(), posts }),
@@ -135,6 +140,21 @@ impl Founding {
         }
         drop(relay);
         Ok(founding)
+    }
+
+    /// Asks the access policy whether a peer may do something.
+    ///
+    /// # Errors
+    /// A [`Problem`] that names the policy, who may, and what to do.
+    pub fn ask(&self, peer: &Peer, act: Act<'_>) -> Result<(), Problem> {
+        let trust = self.0.trust.get();
+        let charter = trust.charter().charter();
+        let who = Asker::new(peer.role(), peer.name(), charter);
+        let unknown = || Code::WrongMode.because("the charter in force does not name this embassy");
+        let place = Place::of(&self.0.embassy, charter).ok_or_else(unknown)?;
+        let permitted = self.0.policy.ask(&Question { who: &who, act, place: &place })?;
+        tracing::debug!(act = permitted.act(), policy = permitted.policy(), who = %who, "permitted");
+        Ok(())
     }
 
     /// The embassy.

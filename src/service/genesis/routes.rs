@@ -12,17 +12,15 @@ use crate::{
         api::{CharterPage, DocumentBody, Problem as ProblemBody, Status, You},
         genesis::{BoardPage, GenesisView, Heard},
     },
-    protocol::{ceremony::genesis::Message, certificate::Role, ids::OfficialName, wire::Document},
+    protocol::{ceremony::genesis::Message, ids::OfficialName, wire::Document},
     service::{
         genesis::Founding,
         peer::{Caller, Door, Exchange},
+        policy::Act,
         problem::{Code, Problem},
         routes::{Body, MAX_REQUEST_BYTES},
     },
 };
-
-/// Who may look. Who speaks is an official.
-const LOOK: &[Role] = &[Role::Official, Role::Auditor];
 
 /// The most bytes of posts in one answer, before base64.
 const PAGE_BYTES: usize = 4 * 1024 * 1024;
@@ -40,6 +38,7 @@ pub(super) fn routes() -> OpenApiRouter<Founding> {
 #[utoipa::path(get, path = "/v1/status", tag = "embassy",
     responses((status = 200, body = Status), (status = "4XX", body = ProblemBody, content_type = "application/problem+json")))]
 async fn status(State(founding): State<Founding>, caller: Caller) -> Result<Json<Status>, Problem> {
+    founding.ask(&caller, Act::Look)?;
     let trust = founding.trust().get();
     let charter = founding.charter().await;
     let parts = charter.charter().parts();
@@ -84,7 +83,7 @@ async fn charters(
     caller: Caller,
     Query(From { from }): Query<From>,
 ) -> Result<Json<CharterPage>, Problem> {
-    caller.in_role(LOOK)?;
+    founding.ask(&caller, Act::Look)?;
     let chain = founding.chain().await;
     let in_force = chain.last().map_or(0, |last| last.charter().parts().version);
     let later = chain.iter().filter(|charter| u64::from(charter.charter().parts().version) >= from);
@@ -95,7 +94,7 @@ async fn charters(
 #[utoipa::path(get, path = "/v1/genesis", tag = "genesis",
     responses((status = 200, body = GenesisView), (status = "4XX", body = ProblemBody, content_type = "application/problem+json")))]
 async fn genesis(State(founding): State<Founding>, caller: Caller) -> Result<Json<GenesisView>, Problem> {
-    caller.in_role(LOOK)?;
+    founding.ask(&caller, Act::ReadGenesis)?;
     Ok(Json(founding.view().await?))
 }
 
@@ -107,7 +106,7 @@ async fn board(
     caller: Caller,
     Query(From { from }): Query<From>,
 ) -> Result<Json<BoardPage>, Problem> {
-    caller.in_role(LOOK)?;
+    founding.ask(&caller, Act::ReadGenesis)?;
     let (posts, size) = founding.posts(from, PAGE_BYTES).await?;
     Ok(Json(BoardPage { from, posts: posts.iter().map(|post| DocumentBody::of_bytes(post)).collect(), size }))
 }
@@ -120,9 +119,12 @@ async fn say(
     caller: Caller,
     Body(body): Body<DocumentBody>,
 ) -> Result<Json<Heard>, Problem> {
-    caller.in_role(&[Role::Official])?;
+    founding.ask(&caller, Act::PostGenesis)?;
     let from = OfficialName::new(caller.name().as_str()).map_err(|error| Code::Role.because(error))?;
     let bytes = body.bytes()?;
     let message = Message::decode(&bytes).map_err(|error| Code::Malformed.because(error))?;
+    if matches!(message, Message::Charter(_)) {
+        founding.ask(&caller, Act::SignCharter)?;
+    }
     Ok(Json(founding.hear(from, message).await?))
 }

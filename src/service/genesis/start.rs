@@ -140,6 +140,8 @@ pub async fn open(
         acts.push(Act::RevocationsTaken { number: trust.revocations().number(), list: Hash::of_bytes(trust.list()) });
         puts.push(put);
     }
+    let policy = directory.policy().map_err(BootError::from)?;
+    policy.check_charter(newest.charter()).map_err(BootError::from)?;
     let leafing = Leafing {
         embassy: SubjectName::new(embassy.as_str())?,
         authority: directory.authority()?,
@@ -163,10 +165,11 @@ pub async fn open(
     let chain = chain(store.as_ref()).await?;
     let tls = Arc::new(Tls::new(&trust, leaf)?);
     let trust = Arc::new(InForce::new(trust));
-    let parts = FoundingParts { chain, embassy, trust, clock, store, machine, directory: directory.clone() };
+    let directory = directory.clone();
+    let parts = FoundingParts { chain, embassy, trust, clock, store, policy, machine, directory: directory.clone() };
     let founding = Founding::open(parts).await?;
     let bounds = accept::Bounds { connections: settings.connections, ..accept::Bounds::default() };
-    Ok(Ready { founding, tls, leafing, signer: secrets.founding, directory: directory.clone(), bounds })
+    Ok(Ready { founding, tls, leafing, signer: secrets.founding, directory, bounds })
 }
 
 fn foundation(directory: &Directory) -> Result<Foundation, StartError> {
