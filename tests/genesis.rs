@@ -406,7 +406,7 @@ fn run_plan(n: u8, cheat: Cheat, seed: u64, plan: &[Moment]) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_on_the_way_the_network_is_founded_and_only_a_cheat_is_blamed(
