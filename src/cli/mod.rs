@@ -27,6 +27,7 @@ mod pem;
 mod policy;
 mod public_key;
 mod release;
+mod roll;
 mod seal;
 #[cfg(feature = "service")]
 mod serve;
@@ -97,6 +98,7 @@ enum Command {
     Dataset(dataset::Arguments),
     Policy(policy::Arguments),
     Seal(seal::Arguments),
+    Roll(roll::Arguments),
     Bench(bench::Arguments),
     Open(open::Arguments),
     Witness(witness::Arguments),
@@ -119,6 +121,7 @@ impl Command {
             Self::Dataset(arguments) => dataset::run(arguments, out),
             Self::Policy(arguments) => policy::run(arguments, out),
             Self::Seal(arguments) => seal::run(arguments, out),
+            Self::Roll(arguments) => roll::run(arguments, out),
             Self::Bench(arguments) => bench::run(arguments, out),
             Self::Open(arguments) => open::run(arguments, out),
             Self::Witness(arguments) => witness::run(arguments, out),

@@ -47,7 +47,7 @@ use crate::cli::{
     text::words,
 };
 
-const PAUSE: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(700);
 
 const AFTER_HELP: &str = "\
 Run it when home has given you the founding charter and the founding embassy's address, and leave it running. It goes through \
