@@ -4,7 +4,7 @@ CARGO ?= cargo
 DATA  ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo lint tools openapi bench deny clean
+.PHONY: help setup build test demo up lint tools openapi bench deny clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +28,13 @@ lint: setup ## Formatting, clippy without warnings, and the officials' tools wit
 unexport DATA
 demo: export DEMO_DATA = $(value DATA)
 demo: setup ## The whole story on simulated hardware: make demo [DATA=file or directory]
-	$(CARGO) build --example demo
+	$(CARGO) build --bin chancery --example demo
 	@$(CARGO) run --quiet --example demo -- $${DEMO_DATA:+"$$DEMO_DATA"}
+
+up: export DEMO_DATA = $(value DATA)
+up: setup ## Found a network on simulated hardware, leave it running, and say what to try
+	$(CARGO) build --bin chancery --example demo
+	@$(CARGO) run --quiet --example demo -- --up $${DEMO_DATA:+"$$DEMO_DATA"}
 
 openapi: setup ## Write the API's description anew (docs/openapi.json)
 	CHANCERY_WRITE_OPENAPI=1 $(CARGO) nextest run -p chancery --test service description

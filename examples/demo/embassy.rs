@@ -1,4 +1,4 @@
-//! The embassy machine: boots, provisions its TPM with home and the quorum, and serves one opening at a time.
+//! The embassy machine in the hands of the host country: its TPM is driven past `chancery serve`, with the state on its disk.
 
 use std::time::Duration;
 
@@ -59,17 +59,14 @@ pub fn address(machine: &Machine) -> TpmAddress {
     address
 }
 
-/// At home, before delivery: storage root and attestation key, and authorizations that only home keeps.
-pub fn found(machine: &Machine, home: &Room) -> anyhow::Result<(Foundation, HierarchyAuths)> {
+/// Home's first step on a machine that is not this embassy's: storage root and attestation key, other authorizations.
+pub fn found(machine: &Machine) -> anyhow::Result<Foundation> {
     let delivered = HierarchyAuths {
         owner: HierarchyAuth::new(SecretVec::new(machine.owner_authorization().to_vec()))?,
         endorsement: HierarchyAuth::empty(),
         lockout: HierarchyAuth::new(SecretVec::new(machine.lockout_authorization().to_vec()))?,
     };
-    let new = HierarchyAuths::random(&mut OsRng);
-    let foundation = EmbassyTpm::found(&address(machine), &delivered, &new)?;
-    home.write("embassy-foundation.bin", &foundation.encode())?;
-    Ok((foundation, new))
+    Ok(EmbassyTpm::found(&address(machine), &delivered, &HierarchyAuths::random(&mut OsRng))?)
 }
 
 /// Has the quorum approve TPM commands and runs them. `describe` is what each official's own machine computes.

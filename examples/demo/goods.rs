@@ -60,3 +60,7 @@ fn tar(archive: &Path, folder: &Path, what: &[&str]) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,32 +1,38 @@
-//! The people of the home country: each has a directory of their own and keeps their own secrets.
+//! What the host country gets of people: the keys of officials whom it coerced.
 //!
-//! In this demonstration all of them live in one process, so that you can watch. Each official's secrets are in that
-//! official's value alone; nothing but the documents of `chancery::protocol` passes between them.
+//! They come out of the officials' own directories, with their passphrase. What follows happens in one process, past
+//! chancery's programs, as an opponent would do it.
 
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use chancery::protocol::{
-    charter::CharterOfficial,
-    contribution::{CheckedOffer, Contribution, Official, Review},
-    dataset_version::{CharteredDataset, DatasetVersionRecord, VerifiedVersion},
-    facts::CustodyFacts,
-    group::Point,
-    hash::Hash,
-    hybrid::{self, HybridSecretKey},
-    ids::{DatasetName, OfficialName, OwnerName},
-    label::Label,
-    offer::SignedOffer,
-    quorum::Position,
-    secret::SecretScalar,
-    slot::SeenPoints,
-    tpm::approval::{ApprovalRequest, Expiry, TpmApproval},
-    wire::{Document, Writer},
+use chancery::{
+    client::official::{Directory, Means},
+    keys::{
+        disk,
+        file::{KeyKind, ShareOf, Unlock},
+    },
+    protocol::{
+        contribution::{CheckedOffer, Contribution, Official, Review},
+        dataset_version::VerifiedVersion,
+        facts::CustodyFacts,
+        group::Point,
+        hash::Hash,
+        hybrid::{self, HybridSecretKey},
+        ids::{OfficialName, QuorumKind},
+        label::Label,
+        offer::SignedOffer,
+        quorum::Position,
+        secret::{SecretScalar, SecretVec},
+        slot::SeenPoints,
+        tpm::approval::{ApprovalRequest, Expiry, TpmApproval},
+        wire::{Document, Writer},
+    },
 };
 use p256::ecdsa::{Signature, SigningKey, signature::hazmat::PrehashSigner};
 use rand_core::OsRng;
 
-use crate::genesis::Shares;
+use crate::network::PASSPHRASE;
 
 /// Ten minutes: the longest an approval is good for in this charter.
 pub const EXPIRY_MAX_SECONDS: u32 = 600;
@@ -35,66 +41,46 @@ pub const EXPIRY_MAX_SECONDS: u32 = 600;
 pub struct Room(PathBuf);
 
 impl Room {
-    pub fn new(under: &Path, name: &str) -> anyhow::Result<Self> {
-        let path = under.join(name);
-        std::fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        Ok(Self(path))
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    pub fn write(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
-        let path = self.path(name);
-        std::fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    pub fn new(path: &Path) -> Self {
+        Self(path.to_owned())
     }
 
     pub fn read(&self, name: &str) -> anyhow::Result<Vec<u8>> {
-        let path = self.path(name);
+        let path = self.0.join(name);
         std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
     }
 }
 
-/// One official.
+/// One official's keys, in the hands of whoever coerced the official to give them away.
 pub struct Person {
     pub name: OfficialName,
     pub position: Position,
     pub identity: SigningKey,
     pub hybrid: HybridSecretKey,
-    pub static_key: SecretScalar,
-    pub unseal: Option<Shares>,
-    pub recovery: Option<Shares>,
-    pub room: Room,
+    share: SecretScalar,
     seen: SeenPoints,
 }
 
 impl Person {
-    pub fn new(under: &Path, name: &str, position: Position) -> anyhow::Result<Self> {
+    /// Opens the key files in an official's directory.
+    pub fn coerced(directory: &Path, facts: &CustodyFacts) -> anyhow::Result<Self> {
+        let opened = Directory::open(directory)?;
+        let name = opened.name().clone();
+        let position = facts.unseal().position_of(&name).context("a place in the unseal quorum")?;
+        let passphrase = SecretVec::new(PASSPHRASE.as_bytes().to_vec());
+        let identity = disk::load(&directory.join("identity.key"))?;
+        let identity = identity.unlock_scalar(KeyKind::Identity, Unlock::Passphrase(&passphrase))?;
+        let keys = opened.keys(Means::Passphrase(passphrase));
+        let of =
+            ShareOf { charter: facts.charter(), quorum: QuorumKind::Unseal, generation: facts.generation(), position };
         Ok(Self {
-            name: OfficialName::new(name)?,
+            name,
             position,
-            identity: SigningKey::random(&mut OsRng),
-            hybrid: HybridSecretKey::random(&mut OsRng),
-            static_key: SecretScalar::random(&mut OsRng),
-            unseal: None,
-            recovery: None,
-            room: Room::new(under, &format!("officials/{name}"))?,
+            identity: SigningKey::from(*identity.expose()),
+            hybrid: keys.hybrid()?,
+            share: keys.share(&of)?,
             seen: SeenPoints::new(),
         })
-    }
-
-    pub fn chartered(&self) -> anyhow::Result<CharterOfficial> {
-        Ok(CharterOfficial {
-            name: self.name.clone(),
-            identity: point_of(&self.identity)?,
-            hybrid: self.hybrid.public().clone(),
-            dkg: self.static_public(),
-        })
-    }
-
-    pub fn static_public(&self) -> Point {
-        Point::mul_generator(self.static_key.expose())
     }
 
     /// Checks an offer on the official's own machine, and consents.
@@ -119,12 +105,8 @@ impl Person {
     }
 
     pub fn consent(&self, checked: &CheckedOffer, facts: &CustodyFacts) -> anyhow::Result<Contribution> {
-        let official = Official {
-            position: self.position,
-            identity: &self.identity,
-            hybrid: &self.hybrid,
-            share: self.unseal.as_ref().context("this official has no share yet")?.secret(),
-        };
+        let official =
+            Official { position: self.position, identity: &self.identity, hybrid: &self.hybrid, share: &self.share };
         Ok(checked.contribute(facts, &official, EXPIRY_MAX_SECONDS, &mut OsRng)?)
     }
 
@@ -158,42 +140,14 @@ impl Person {
     }
 }
 
-/// The agency whose register it is.
-pub struct Owner {
-    pub name: OwnerName,
-    pub key: SigningKey,
-    pub room: Room,
-}
-
-impl Owner {
-    pub fn new(under: &Path, name: &str) -> anyhow::Result<Self> {
-        Ok(Self {
-            name: OwnerName::new(name)?,
-            key: SigningKey::random(&mut OsRng),
-            room: Room::new(under, "data-owner")?,
-        })
-    }
-
-    /// What the charter says of a dataset of this owner, against which everybody checks its records.
-    pub fn chartered(&self, facts: &CustodyFacts, dataset: &DatasetName) -> CharteredDataset {
-        CharteredDataset {
-            charter: facts.charter(),
-            owner: self.name.clone(),
-            owner_key: *self.key.verifying_key(),
-            dataset: dataset.clone(),
-        }
-    }
-
-    /// What an official's, agent's or embassy's machine does with a record it was handed.
-    pub fn verify(
-        &self,
-        facts: &CustodyFacts,
-        record: DatasetVersionRecord,
-        dataset: &DatasetName,
-    ) -> anyhow::Result<VerifiedVersion> {
-        let signed = record.verify_signature(&self.chartered(facts, dataset))?;
-        Ok(signed.verify_slots(facts.sealing_keys())?)
-    }
+/// What an official brings to a recovery: place, hybrid key, share.
+pub fn recovery(directory: &Path, facts: &CustodyFacts) -> anyhow::Result<(Position, HybridSecretKey, SecretScalar)> {
+    let opened = Directory::open(directory)?;
+    let position = facts.recovery().position_of(opened.name()).context("a place in the recovery quorum")?;
+    let of =
+        ShareOf { charter: facts.charter(), quorum: QuorumKind::Recovery, generation: facts.generation(), position };
+    let keys = opened.keys(Means::Passphrase(SecretVec::new(PASSPHRASE.as_bytes().to_vec())));
+    Ok((position, keys.hybrid()?, keys.share(&of)?))
 }
 
 /// The public half of a signing key.
