@@ -78,10 +78,18 @@ pub fn whole(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
     let recorded = others(tell, &network, &running.sites, &lease)?;
     tell.step("The services are told to stop, and end their leases", || {
         running.witness.clear();
+        let mut said = Vec::new();
         for service in running.services.drain(..) {
-            service.stop()?;
+            let heard = service.stop()?;
+            said.extend(
+                heard
+                    .lines()
+                    .filter_map(|line| line.split_once("an opening came through "))
+                    .map(|(_, took)| format!("an opening, from the last approval on: {}", took.trim())),
+            );
         }
-        Ok(((), "what they held was wiped".to_owned()))
+        said.push("what they held was wiped".to_owned());
+        Ok(((), said.join("\n")))
     })?;
     let site = running.sites.swap_remove(0);
     let authorizations = authorizations(&network, site.name)?;
