@@ -185,6 +185,20 @@ fn every_dependency_has_its_reason() {
 }
 
 #[test]
+fn every_decision_has_a_number_of_its_own() {
+    let folder = root().join("docs/decisions");
+    let mut numbers = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        let number: u32 = name.split('-').next().unwrap().parse().unwrap_or_else(|_| panic!("{name} has no number"));
+        assert!(numbers.insert(number), "{name}: its number is another decision's; take the next free one");
+        assert!(read(&path).starts_with(&format!("# {number}. ")), "{name}: its heading has another number");
+    }
+    assert!(numbers.len() > 12, "the decisions are read wrongly");
+}
+
+#[test]
 fn the_label_table_is_the_one_in_the_protocol_document() {
     let document = read(&root().join("docs/protocol.md"));
     for label in Label::ALL {
