@@ -169,8 +169,9 @@ async fn what_an_embassy_says_is_checked_and_escaped_and_its_lies_get_no_signatu
 fn type_in(network: &Network, typed: &str, to: &str) -> (bool, String) {
     network.write("passphrase", format!("{PASSPHRASE}\n").as_bytes());
     let chancery = env!("CARGO_BIN_EXE_chancery");
-    let line =
-        format!("{chancery} official approve --dir anna --offline offer.bin --out {to} --passphrase-fd 7 7<passphrase");
+    let line = format!(
+        "'{chancery}' official approve --dir anna --offline offer.bin --out {to} --passphrase-fd 7 7<passphrase"
+    );
     let mut child = Command::new("script")
         .args(["-qefc", &line, "/dev/null"])
         .current_dir(network.folder.path())
