@@ -213,7 +213,7 @@ impl Stage {
         // The second secret through a descriptor of its own.
         let mut shell = Command::new("sh");
         shell.current_dir(self.folder.path()).env("XDG_STATE_HOME", self.path("state")).arg("-c").arg(format!(
-            "exec {} embassy found luxembourg --dir embassy --tcti {} --home home.crt --revocations home.crl --charters \
+            "exec '{}' embassy found luxembourg --dir embassy --tcti {} --home home.crt --revocations home.crl --charters \
              charters --auths luxembourg.auths --passphrase-fd 0 --delivered-fd 3 --place localhost 3<delivered",
             env!("CARGO_BIN_EXE_chancery"),
             self.machine.tcti()
