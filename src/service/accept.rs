@@ -87,7 +87,13 @@ pub async fn serve<D: Door>(
         };
         let Some((stream, from, permit)) = accepted else { continue };
         let line = Line { door: door.clone(), router: router.clone(), bounds, stop: stop.clone() };
-        let acceptor = TlsAcceptor::from(tls.config());
+        let acceptor = match tls.config() {
+            Ok(config) => TlsAcceptor::from(config),
+            Err(error) => {
+                tracing::error!(%from, %error, "a connection was closed: there is no TLS for what is in force");
+                continue;
+            }
+        };
         connections.spawn(async move {
             line.run(acceptor, stream, from).await;
             drop(permit);

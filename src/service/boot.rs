@@ -212,9 +212,9 @@ pub async fn open(
         resets: Resets { reset_count: counts.reset_count, restart_count: counts.restart_count },
         tls_key: leaf.key_hash(),
     };
-    let tls = Arc::new(Tls::new(&trust, leaf)?);
     let tpm = Arc::new(tpm);
     let trust = Arc::new(InForce::new(trust));
+    let tls = Arc::new(Tls::new(Arc::clone(&trust), leaf)?);
     let arena = Arena::new(CELLS)?;
     match arena.protection() {
         Protection::SecretMemory => tracing::info!("keys of leases lie in {}", arena.protection()),
@@ -395,7 +395,7 @@ impl Ready {
     }
 }
 
-/// What keeps TLS in step with what is in force.
+/// What renews the embassy's certificate.
 struct Keeper {
     app: App,
     tls: Arc<Tls>,
@@ -404,28 +404,17 @@ struct Keeper {
     clock: Clock,
 }
 
-/// Goes by each new list and charter at once, and renews the embassy's certificate before it ends.
+/// Renews the embassy's certificate before it ends.
 async fn keep(keeper: Keeper) {
-    let mut changes = keeper.app.trust().changes();
     let mut looks = tokio::time::interval(LOOK);
     loop {
-        let leaf = tokio::select! {
-            changed = changes.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                None
-            }
-            _ = looks.tick() => {
-                if !keeper.tls.leaf().is_due((keeper.clock)()) {
-                    continue;
-                }
-                let Some(leaf) = keeper.renew(&keeper.app.trust().get()).await else { continue };
-                Some(leaf)
-            }
-        };
-        if let Err(error) = keeper.tls.replace(&keeper.app.trust().get(), leaf) {
-            tracing::error!(%error, "TLS goes on with its earlier configuration");
+        looks.tick().await;
+        if !keeper.tls.leaf().is_due((keeper.clock)()) {
+            continue;
+        }
+        let Some(leaf) = keeper.renew(&keeper.app.trust().get()).await else { continue };
+        if let Err(error) = keeper.tls.renew(leaf) {
+            tracing::error!(%error, "TLS goes on with its earlier certificate");
         }
     }
 }

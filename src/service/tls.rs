@@ -37,7 +37,10 @@ use crate::{
         hash::Hash,
         ids::SubjectName,
     },
-    service::{peer::Exchange, trust::Trust},
+    service::{
+        peer::Exchange,
+        trust::{InForce, Trust},
+    },
 };
 
 /// A certificate is valid from this long before it is made: clocks differ.
@@ -259,9 +262,20 @@ pub fn config(trust: &Trust, leaf: &Leaf) -> Result<Arc<ServerConfig>, TlsError>
     Ok(Arc::new(config))
 }
 
-/// The configuration for the next handshake.
+/// The configuration for the next handshake, made of what is in force when it begins.
+///
+/// Nobody has to tell it of a new list or charter: it looks. So no handshake that begins after a list came into force goes by
+/// the list before, and no session of before is resumed.
 pub struct Tls {
-    current: RwLock<(Leaf, Arc<ServerConfig>)>,
+    trust: Arc<InForce>,
+    current: RwLock<Current>,
+}
+
+struct Current {
+    leaf: Leaf,
+    /// What `config` was made of.
+    of: Arc<Trust>,
+    config: Arc<ServerConfig>,
 }
 
 impl Tls {
@@ -269,29 +283,45 @@ impl Tls {
     ///
     /// # Errors
     /// [`TlsError::Config`].
-    pub fn new(trust: &Trust, leaf: Leaf) -> Result<Self, TlsError> {
-        let config = config(trust, &leaf)?;
-        Ok(Self { current: RwLock::new((leaf, config)) })
+    pub fn new(trust: Arc<InForce>, leaf: Leaf) -> Result<Self, TlsError> {
+        let of = trust.get();
+        let config = config(&of, &leaf)?;
+        Ok(Self { trust, current: RwLock::new(Current { leaf, of, config }) })
     }
 
     /// For the next handshake.
-    pub fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.current.read().unwrap_or_else(PoisonError::into_inner).1)
+    ///
+    /// # Errors
+    /// [`TlsError::Config`]: nobody is let in by what is no longer in force.
+    pub fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        if Arc::ptr_eq(&current.of, &self.trust.get()) {
+            return Ok(Arc::clone(&current.config));
+        }
+        drop(current);
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let trust = self.trust.get();
+        if !Arc::ptr_eq(&current.of, &trust) {
+            current.config = config(&trust, &current.leaf)?;
+            current.of = trust;
+        }
+        Ok(Arc::clone(&current.config))
     }
 
     /// The certificate in use.
     pub fn leaf(&self) -> Leaf {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).0.clone()
+        self.current.read().unwrap_or_else(PoisonError::into_inner).leaf.clone()
     }
 
-    /// Goes by another list, charter or certificate from the next handshake on.
+    /// Shows another certificate from the next handshake on.
     ///
     /// # Errors
     /// [`TlsError::Config`]; then everything stays as it was.
-    pub fn replace(&self, trust: &Trust, leaf: Option<Leaf>) -> Result<(), TlsError> {
-        let leaf = leaf.unwrap_or_else(|| self.leaf());
-        let config = config(trust, &leaf)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = (leaf, config);
+    pub fn renew(&self, leaf: Leaf) -> Result<(), TlsError> {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let of = self.trust.get();
+        let config = config(&of, &leaf)?;
+        *current = Current { leaf, of, config };
         Ok(())
     }
 }

@@ -6,6 +6,10 @@ use chancery::{
     client::api::DocumentBody,
     keys::issue,
     protocol::certificate::{Role, UnixTime},
+    service::{
+        tls::{Leaf, Leafing, Tls},
+        trust::{InForce, Trust},
+    },
 };
 use rand_core::OsRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -229,6 +233,31 @@ async fn a_revoked_certificate_falls_while_connected_and_its_session_is_not_resu
     // Nobody else fell.
     let other = client(&world, Some(&world.home.visitor(Role::Auditor, "pavel")), &Way::default());
     assert_eq!(status(&running, &other).await.unwrap().status, 200);
+}
+
+#[test]
+fn a_handshake_goes_by_the_list_that_is_in_force_when_it_begins() {
+    let world = World::new();
+    let (key, now) = (Key::new(), now());
+    let embassy = identity(Role::EmbassyAuthority, world.site().name.as_str());
+    let leafing = Leafing {
+        embassy: embassy.name.clone(),
+        authority: world.home.issue(&request(embassy, key.point())),
+        identity: key.point(),
+        places: vec!["localhost".to_owned()],
+    };
+    let trust = Trust::new(world.charter.clone(), &world.home.root, &world.list).unwrap();
+    let leaf = Leaf::issue(&leafing, &key.signer, &trust, now, &mut OsRng).unwrap();
+    let in_force = Arc::new(InForce::new(trust));
+    let tls = Tls::new(Arc::clone(&in_force), leaf).unwrap();
+    let before = tls.config().unwrap();
+    assert!(Arc::ptr_eq(&before, &tls.config().unwrap()));
+    in_force.set(in_force.get().with_list(&world.home.list(2, &[])).unwrap().unwrap());
+    let after = tls.config().unwrap();
+    assert!(!Arc::ptr_eq(&before, &after));
+    // Nor is a session of before known to it.
+    assert!(!Arc::ptr_eq(&before.session_storage, &after.session_storage));
+    assert!(Arc::ptr_eq(&after, &tls.config().unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -163,8 +163,8 @@ pub async fn open(
         store.commit(Batch { puts, entries }).await?;
     }
     let chain = chain(store.as_ref()).await?;
-    let tls = Arc::new(Tls::new(&trust, leaf)?);
     let trust = Arc::new(InForce::new(trust));
+    let tls = Arc::new(Tls::new(Arc::clone(&trust), leaf)?);
     let directory = directory.clone();
     let parts = FoundingParts { chain, embassy, trust, clock, store, policy, machine, directory: directory.clone() };
     let founding = Founding::open(parts).await?;
@@ -235,8 +235,8 @@ impl Ready {
             return;
         }
         let trust = self.founding.trust().get();
-        let renewed = Leaf::issue(&self.leafing, &self.signer, &trust, now, &mut OsRng)
-            .and_then(|leaf| self.tls.replace(&trust, Some(leaf)));
+        let renewed =
+            Leaf::issue(&self.leafing, &self.signer, &trust, now, &mut OsRng).and_then(|leaf| self.tls.renew(leaf));
         if let Err(error) = renewed {
             tracing::error!(%error, "the certificate of the founding was not renewed; it will be tried again");
         }
