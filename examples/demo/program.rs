@@ -206,10 +206,16 @@ impl Running {
         self.ends(Duration::from_secs(20))
     }
 
-    /// Stops it as somebody at the keyboard does.
+    /// Ends it where it stands. SIGTERM, since a shell's background jobs ignore what Ctrl-C sends, and so do their children.
     pub fn interrupt(mut self) -> anyhow::Result<()> {
-        self.signal(rustix::process::Signal::INT)?;
-        self.child.wait().context("chancery")?;
+        self.signal(rustix::process::Signal::TERM)?;
+        let until = Instant::now() + Duration::from_secs(20);
+        while self.child.try_wait().context("chancery")?.is_none() {
+            if Instant::now() > until {
+                bail!("`chancery {}` was told to end and did not, in 20 s:\n{}", self.what, self.heard());
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
         Ok(())
     }
 
@@ -223,5 +229,21 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_ended_also_where_ctrl_c_is_ignored() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "trap '' INT; echo ready; exec sleep 60"]).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        Running { child, heard: Arc::default(), what: "sleep".to_owned() }.interrupt().unwrap();
     }
 }
