@@ -2,10 +2,14 @@
 //! seed, share or Z is left in any readable mapping, nor in a core that root takes of it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
+#[path = "memory/debugged.rs"]
+mod debugged;
+#[path = "memory/signals.rs"]
+mod signals;
 mod support;
 
 use std::{
-    net::TcpListener,
+    net::{SocketAddr, TcpListener},
     process::{Child, Command, Stdio},
     sync::Arc,
     time::Duration,
@@ -31,9 +35,10 @@ use chancery::{
     },
     store::MemoryStore,
 };
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use support::{
     WITNESS, World,
-    memory::{Mappings, Needles},
+    memory::{Mappings, Needles, Searched},
     net::Running,
     now,
     people::Caller,
@@ -41,39 +46,75 @@ use support::{
 
 const PLANTED: &str = "the planted purpose";
 
-/// The program itself, ended with the test.
-struct Served(Child);
+/// The program itself, ended with the test unless somebody else started it.
+struct Service {
+    child: Option<Child>,
+    running: Running,
+}
 
-impl Drop for Served {
+impl Drop for Service {
     fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
-async fn serve(world: &World) -> (Served, Running) {
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_chancery"))
-        .args(["serve", "--listen", &address.to_string(), "--dir"])
-        .arg(&world.site().directory)
-        .env("CHANCERY_LOG", "warn")
-        .stdin(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut served = Served(child);
-    for _ in 0..600 {
-        if let Some(status) = served.0.try_wait().unwrap() {
-            panic!("chancery serve ended: {status}");
-        }
-        if tokio::net::TcpStream::connect(address).await.is_ok() {
-            let (stop, _) = tokio::sync::watch::channel(false);
-            let running =
-                Running { address, store: Arc::new(MemoryStore::new()), stop, served: tokio::spawn(async {}) };
-            return (served, running);
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+impl Service {
+    async fn start(world: &World) -> Self {
+        let address = free_address();
+        let child = Command::new(env!("CARGO_BIN_EXE_chancery"))
+            .args(["serve", "--listen", &address.to_string(), "--dir"])
+            .arg(&world.site().directory)
+            .env("CHANCERY_LOG", "warn")
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        Self::reached(address, Some(child)).await
     }
-    panic!("chancery serve does not listen");
+
+    /// Waits until it can be reached.
+    async fn reached(address: SocketAddr, child: Option<Child>) -> Self {
+        let (stop, _) = tokio::sync::watch::channel(false);
+        let running = Running { address, store: Arc::new(MemoryStore::new()), stop, served: tokio::spawn(async {}) };
+        let mut this = Self { child, running };
+        for _ in 0..600 {
+            if let Some(status) = this.child.as_mut().and_then(|child| child.try_wait().unwrap()) {
+                panic!("chancery serve ended: {status}");
+            }
+            if tokio::net::TcpStream::connect(address).await.is_ok() {
+                return this;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("chancery serve does not listen");
+    }
+
+    fn process(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+}
+
+/// Runs something that starts programs for which this kernel has no `memfd_secret`.
+fn without_secret_memory<R: Send>(start: impl FnOnce() -> R + Send) -> R {
+    // 447 wherever Linux runs (include/uapi/asm-generic/unistd.h); 38 is ENOSYS, what a kernel without it answers.
+    let rules = [(447, Vec::new())].into_iter().collect();
+    let (else_, then) = (SeccompAction::Allow, SeccompAction::Errno(38));
+    let filter = SeccompFilter::new(rules, else_, then, std::env::consts::ARCH.try_into().unwrap()).unwrap();
+    let filter: BpfProgram = filter.try_into().unwrap();
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            // It holds for this thread and for whatever it starts, and ends with them.
+            seccompiler::apply_filter(&filter).unwrap();
+            start()
+        });
+        thread.join().unwrap()
+    })
 }
 
 async fn beat(world: &World, witness: &mut Caller) {
@@ -116,6 +157,43 @@ fn needles(world: &World, purpose: &str) -> Needles {
     needles
 }
 
+/// The purpose is public and stays in memory: whatever search does not find it is worth nothing.
+fn purpose() -> String {
+    let purpose = format!("purpose {}", hex::encode(rand_core::RngCore::next_u64(&mut rand_core::OsRng).to_be_bytes()));
+    format!("{purpose:-<32}")
+}
+
+/// Three officials begin a lease of both datasets.
+async fn begin(world: &World, running: &Running, witness: &mut Caller, purpose: &str) -> CeremonyId {
+    beat(world, witness).await;
+    world.publish(running).await;
+    let mut anna = Caller::official(world, running, 0).await;
+    let resets = anna.resets().await;
+    let parts = world.parts(0, world.lease(), 2, resets);
+    let signed = world.signed(StatementParts { purpose: Purpose::new(purpose).unwrap(), ..parts });
+    anna.taken("/v1/ceremonies", &signed).await;
+    let id: CeremonyId = signed.unverified().id();
+    let offer = anna.offer(&id, 1).await;
+    for (index, official) in world.officials.iter().enumerate().take(3) {
+        let mut caller = Caller::official(world, running, index).await;
+        caller.taken(&format!("/v1/ceremonies/{id}/contributions"), &official.approve(world, &offer)).await;
+    }
+    assert_eq!(anna.until(&id, "ended").await["outcome"], "a lease began");
+    id
+}
+
+/// The agent has data keys unwrapped, one by one and many at once.
+async fn unwrap_some(world: &World, running: &Running, id: &CeremonyId) {
+    let mut agent = Caller::connect(world, running, Role::Agent, "replica-1").await;
+    let path = format!("/v1/leases/{id}/unwrap");
+    for (dataset, count) in [(0, 1), (1, 1), (0, 256), (1, 3), (0, 1)] {
+        let stanzas = vec![StanzaText::of(&stanza(world, dataset)); count];
+        let request = UnwrapRequest { dataset: world.datasets[dataset].name.to_string(), stanzas };
+        let answer = agent.line.post(&path, &serde_json::to_value(request).unwrap()).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.json());
+    }
+}
+
 #[test]
 fn the_search_finds_what_is_there_in_every_form() {
     let world = World::new();
@@ -142,44 +220,20 @@ fn the_search_finds_what_is_there_in_every_form() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_leases_keys_are_in_secret_memory_alone_and_after_its_end_nowhere() {
     let world = World::new();
-    let (served, running) = serve(&world).await;
-    let process = served.0.id();
-    let mut witness = Caller::connect(&world, &running, Role::Witness, WITNESS).await;
-    beat(&world, &mut witness).await;
-    world.publish(&running).await;
-
-    // The purpose is public and stays in memory: whatever search does not find it is worth nothing.
-    let purpose = format!("purpose {}", hex::encode(rand_core::RngCore::next_u64(&mut rand_core::OsRng).to_be_bytes()));
-    let purpose = format!("{purpose:-<32}");
+    let service = Service::start(&world).await;
+    let (running, process) = (&service.running, service.process());
+    let purpose = purpose();
     let needles = needles(&world, &purpose);
-    let mut anna = Caller::official(&world, &running, 0).await;
-    let resets = anna.resets().await;
-    let parts = world.parts(0, world.lease(), 2, resets);
-    let signed = world.signed(StatementParts { purpose: Purpose::new(&purpose).unwrap(), ..parts });
-    anna.taken("/v1/ceremonies", &signed).await;
-    let id: CeremonyId = signed.unverified().id();
-    let offer = anna.offer(&id, 1).await;
-    for (index, official) in world.officials.iter().enumerate().take(3) {
-        let mut caller = Caller::official(&world, &running, index).await;
-        caller.taken(&format!("/v1/ceremonies/{id}/contributions"), &official.approve(&world, &offer)).await;
-    }
-    assert_eq!(anna.until(&id, "ended").await["outcome"], "a lease began");
-
-    let mut agent = Caller::connect(&world, &running, Role::Agent, "replica-1").await;
-    let path = format!("/v1/leases/{id}/unwrap");
-    for (dataset, count) in [(0, 1), (1, 1), (0, 256), (1, 3), (0, 1)] {
-        let stanzas = vec![StanzaText::of(&stanza(&world, dataset)); count];
-        let request = UnwrapRequest { dataset: world.datasets[dataset].name.to_string(), stanzas };
-        let answer = agent.line.post(&path, &serde_json::to_value(request).unwrap()).await.unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.json());
-    }
+    let mut witness = Caller::connect(&world, running, Role::Witness, WITNESS).await;
+    let id = begin(&world, running, &mut witness, &purpose).await;
+    unwrap_some(&world, running, &id).await;
 
     let status = witness.get("/v1/status").await.json();
     let secret = status["key_memory"].as_str().unwrap().starts_with("secret memory");
     let outside = if secret { Mappings::All } else { Mappings::NotLocked };
     look(&needles, process, &world, &outside, "while the lease lives", secret);
 
-    let mut eva = Caller::official(&world, &running, 4).await;
+    let mut eva = Caller::official(&world, running, 4).await;
     let stopped = eva.taken(&format!("/v1/leases/{id}/stops"), &world.officials[4].stop(id)).await;
     assert_eq!(stopped["state"], "ended");
     look(&needles, process, &world, &Mappings::All, "after the lease ended", secret);
@@ -188,8 +242,9 @@ async fn a_leases_keys_are_in_secret_memory_alone_and_after_its_end_nowhere() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_release_leaves_neither_its_seed_nor_the_tpms_half_at_the_embassy() {
     let world = World::new();
-    let (served, running) = serve(&world).await;
-    world.publish(&running).await;
+    let service = Service::start(&world).await;
+    let running = &service.running;
+    world.publish(running).await;
     let recipient = world.home.visitor(Role::Agent, "court");
     let hybrid = HybridSecretKey::random(&mut rand_core::OsRng);
     let name = SubjectName::new("court").unwrap();
@@ -198,7 +253,7 @@ async fn a_release_leaves_neither_its_seed_nor_the_tpms_half_at_the_embassy() {
 
     let purpose = "released, and 32 bytes in length";
     let needles = needles(&world, purpose);
-    let mut anna = Caller::official(&world, &running, 0).await;
+    let mut anna = Caller::official(&world, running, 0).await;
     let resets = anna.resets().await;
     let parts = world.parts(0, world.release(card), 2, resets);
     let signed = world.signed(StatementParts { purpose: Purpose::new(purpose).unwrap(), ..parts });
@@ -206,18 +261,24 @@ async fn a_release_leaves_neither_its_seed_nor_the_tpms_half_at_the_embassy() {
     let id: CeremonyId = signed.unverified().id();
     let offer = anna.offer(&id, 1).await;
     for (index, official) in world.officials.iter().enumerate().take(3) {
-        let mut caller = Caller::official(&world, &running, index).await;
+        let mut caller = Caller::official(&world, running, index).await;
         caller.taken(&format!("/v1/ceremonies/{id}/contributions"), &official.approve(&world, &offer)).await;
     }
     let view = anna.until(&id, "released").await;
     assert_eq!(view["lease"], serde_json::Value::Null, "{view}");
-    look(&needles, served.0.id(), &world, &Mappings::All, "after a release", false);
+    look(&needles, service.process(), &world, &Mappings::All, "after a release", false);
 }
 
-fn look(needles: &Needles, process: u32, world: &World, mappings: &Mappings, when: &str, secret: bool) {
+/// What a search of a process finds, which must find what is there.
+fn look_for(needles: &Needles, process: u32, mappings: &Mappings, when: &str) -> Searched {
     let searched = needles.in_process(process, mappings);
     println!("{when}: {} MiB of mappings; not readable: {:?}", searched.bytes >> 20, searched.unreadable);
     assert!(searched.has(PLANTED), "{when}: the search does not find what is there");
+    searched
+}
+
+fn look(needles: &Needles, process: u32, world: &World, mappings: &Mappings, when: &str, secret: bool) {
+    let searched = look_for(needles, process, mappings, when);
     assert!(searched.secrets(PLANTED).is_empty(), "{when}: {:#?}", searched.secrets(PLANTED));
     if secret {
         let there = searched.unreadable.iter().any(|name| name.contains("secretmem"));

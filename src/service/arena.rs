@@ -3,7 +3,8 @@
 //! A dataset's seed goes in, is expanded there, and is used where it lies: no copy of it stays on the heap. Cells are wiped
 //! when their lease ends, when a user of them panics, and when their owner is dropped. Trusts the kernel: `memfd_secret`
 //! takes the pages out of every other mapping, the kernel's own included; where a kernel has none, the pages are locked and
-//! left out of core dumps, which is less and is said so ([`Protection`]). docs/decisions/0010.
+//! left out of core dumps, which is less and is said so ([`Protection`]). Neither is handed to a child that is forked.
+//! docs/decisions/0010.
 
 mod region;
 
@@ -98,12 +99,15 @@ impl Arena {
     /// [`ArenaError::Memory`].
     pub fn new(cells: usize) -> Result<Arc<Self>, ArenaError> {
         let bytes = cells.saturating_mul(CELL_BYTES);
-        let (memory, protection) = region::allocate(bytes).ok_or(ArenaError::Memory { bytes })?;
+        region::allocate(bytes).map(Self::over).ok_or(ArenaError::Memory { bytes })
+    }
+
+    fn over((memory, protection): (&'static mut [u8], Protection)) -> Arc<Self> {
         memory.fill(0);
         let (chunks, _) = memory.as_chunks_mut::<CELL_BYTES>();
         let cells: Vec<_> = chunks.iter_mut().map(|bytes| RwLock::new(Cell { bytes, filled: false })).collect();
         let free = Mutex::new((0..cells.len()).rev().collect());
-        Ok(Arc::new(Self { cells, free, protection }))
+        Arc::new(Self { cells, free, protection })
     }
 
     /// How its memory is protected.

@@ -186,10 +186,17 @@ impl Needles {
         let ran = Command::new("gcore").arg("-o").arg(&prefix).arg(process.to_string()).output();
         let ran = ran.map_err(|error| format!("gcore does not run ({error}); it comes with gdb"))?;
         let path = folder.join(format!("core.{process}"));
-        let mut core = match File::open(&path) {
-            Ok(core) if ran.status.success() => core,
-            _ => return Err(format!("gcore wrote no core: {}", String::from_utf8_lossy(&ran.stderr).trim())),
-        };
+        if !ran.status.success() || !path.exists() {
+            return Err(format!("gcore wrote no core: {}", String::from_utf8_lossy(&ran.stderr).trim()));
+        }
+        let searched = self.in_core_at(&path);
+        std::fs::remove_file(path).unwrap();
+        Ok(searched)
+    }
+
+    /// Searches a core that was written.
+    pub fn in_core_at(&self, path: &Path) -> Searched {
+        let mut core = File::open(path).unwrap();
         let mut searched = Searched::default();
         let length = core.seek(SeekFrom::End(0)).unwrap();
         searched.bytes = self.in_stretch(&core, 0, length, "the core", &mut searched.found);
@@ -197,9 +204,14 @@ impl Needles {
         core.seek(SeekFrom::Start(0)).unwrap();
         core.read_exact(&mut magic).unwrap();
         assert_eq!(&magic, b"\x7fELF");
-        drop(core);
-        std::fs::remove_file(path).unwrap();
-        Ok(searched)
+        searched
+    }
+
+    /// Searches memory that was written out.
+    pub fn in_memory(&self, bytes: &[u8], place: &str, found: &mut Vec<Found>) {
+        self.in_bytes(bytes, |what, offset| {
+            found.push(Found { what: what.to_owned(), place: format!("{place}, at {offset:x}") });
+        });
     }
 }
 

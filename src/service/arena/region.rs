@@ -6,6 +6,8 @@
 
 use std::{os::fd::BorrowedFd, path::Path, ptr::NonNull};
 
+use rustix::mm::{Advice, madvise};
+
 use super::Protection;
 
 /// Memory of so many bytes, for as long as the process lives: `memfd_secret`, else locked pages, else nothing.
@@ -16,18 +18,30 @@ pub(super) fn allocate(bytes: usize) -> Option<(&'static mut [u8], Protection)> 
     // SAFETY: memfd_secret_sized has no precondition; it gives a mapping of its own, or nothing.
     if let Some(memory) = unsafe { memsec::memfd_secret_sized(bytes) } {
         close_on_exec()?;
-        return Some((own(memory), Protection::SecretMemory));
+        return Some((own(memory)?, Protection::SecretMemory));
     }
-    // SAFETY: as above.
+    locked(bytes)
+}
+
+/// The second best: pages that are never swapped out, and that core dumps leave out.
+pub(super) fn locked(bytes: usize) -> Option<(&'static mut [u8], Protection)> {
+    // SAFETY: malloc_sized has no precondition; it gives a block of its own on pages of its own, or nothing.
     let memory = unsafe { memsec::malloc_sized(bytes) }?;
     // memsec goes on where it could not lock. Keys that can be swapped out are worse than none.
     // SAFETY: the range is the one just allocated; locking it again changes nothing.
-    unsafe { memsec::mlock(memory.as_ptr().cast(), bytes) }.then(|| (own(memory), Protection::LockedPages))
+    let held = unsafe { memsec::mlock(memory.as_ptr().cast(), bytes) };
+    held.then(|| own(memory))?.map(|memory| (memory, Protection::LockedPages))
 }
 
-fn own(mut memory: NonNull<[u8]>) -> &'static mut [u8] {
+/// One slice for ever, in this process alone: neither lock nor secrecy keeps pages from a child that is forked.
+fn own(mut memory: NonNull<[u8]>) -> Option<&'static mut [u8]> {
+    let into_page = memory.as_ptr().cast::<u8>().addr() % rustix::param::page_size();
+    let length = memory.len() + into_page;
+    // SAFETY: memsec lays the block on pages on which nothing else lies but its own mark in front; no child of this process
+    // runs without a new program, so none misses them.
+    unsafe { madvise(memory.as_ptr().cast::<u8>().sub(into_page).cast(), length, Advice::LinuxDontFork) }.ok()?;
     // SAFETY: the block was just allocated with this length and filled, nobody else knows it, and it is never freed.
-    unsafe { memory.as_mut() }
+    Some(unsafe { memory.as_mut() })
 }
 
 /// memsec opens the secret memory without the flag that keeps it from programs started later.

@@ -88,6 +88,70 @@ fn a_program_started_later_does_not_inherit_secret_memory() {
     drop(arena);
 }
 
+/// What the kernel says of the mapping that the arena's first cell lies in: its flags, and how much of it is locked.
+fn mapping(arena: &Arena) -> (Vec<String>, String) {
+    let at = arena.cells[0].read().unwrap().bytes.as_ptr().addr();
+    let smaps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let (mut inside, mut locked) = (false, String::new());
+    for line in smaps.lines() {
+        let (first, rest) = line.split_once(' ').unwrap();
+        let number = |text| usize::from_str_radix(text, 16).unwrap();
+        match first.split_once('-') {
+            Some((from, to)) => inside = (number(from)..number(to)).contains(&at),
+            None if inside && first == "Locked:" => rest.trim().clone_into(&mut locked),
+            None if inside && first == "VmFlags:" => {
+                return (rest.split_whitespace().map(str::to_owned).collect(), locked);
+            }
+            None => {}
+        }
+    }
+    panic!("no mapping holds {at:x}:\n{smaps}");
+}
+
+#[test]
+fn locked_pages_are_locked_left_out_of_cores_and_kept_from_children_that_are_forked() {
+    let arena = Arena::over(region::locked(2 * CELL_BYTES).unwrap());
+    assert_eq!(arena.protection(), Protection::LockedPages);
+    let (flags, locked) = mapping(&arena);
+    // lo: locked; dd: not in a core; dc: not in a child that is forked (proc_pid_smaps(5)).
+    for flag in ["lo", "dd", "dc"] {
+        assert!(flags.iter().any(|there| there == flag), "{flag} is not among {flags:?}");
+    }
+    let kib: usize = locked.strip_suffix(" kB").unwrap().parse().unwrap();
+    assert!(kib * 1024 >= 2 * CELL_BYTES, "only {locked} of {} bytes are held in memory", 2 * CELL_BYTES);
+}
+
+#[test]
+fn secret_memory_is_kept_from_cores_and_from_children_that_are_forked() {
+    let arena = Arena::new(2).unwrap();
+    let (flags, _) = mapping(&arena);
+    for flag in ["lo", "dd", "dc"] {
+        assert!(flags.iter().any(|there| there == flag), "{flag} is not among {flags:?} of {}", arena.protection());
+    }
+}
+
+#[test]
+fn locked_pages_take_keys_and_are_wiped_as_secret_memory_is() {
+    let arena = Arena::over(region::locked(2 * CELL_BYTES).unwrap());
+    let (first, second) = (arena.keep(seed(7)).unwrap(), arena.keep(seed(8)).unwrap());
+    assert_eq!(second.lend(|key| *key.expose_seed()).unwrap(), [8; 32]);
+    let used = |at: usize| arena.cells[at].read().unwrap().bytes.iter().filter(|byte| **byte != 0).count();
+    // Keys look like noise: of so many bytes one in 256 is zero by chance.
+    assert!(used(0) > CELL_BYTES * 9 / 10 && used(1) > CELL_BYTES * 9 / 10);
+    drop(first);
+    assert_eq!((used(0), arena.free()), (0, 1));
+    second.wipe();
+    assert_eq!((used(1), second.lend(|_| ())), (0, Err(ArenaError::Wiped)));
+}
+
+#[test]
+fn what_the_kernel_refuses_is_an_error_that_says_who_can_act() {
+    // More than any machine has.
+    let refused = Arena::new(usize::MAX / CELL_BYTES / 4).unwrap_err();
+    assert!(matches!(refused, ArenaError::Memory { .. }), "{refused}");
+    assert!(refused.to_string().contains("LimitMEMLOCK"), "{refused}");
+}
+
 #[test]
 fn no_size_of_zero_is_an_arena() {
     assert_eq!(Arena::new(0).unwrap_err(), ArenaError::Memory { bytes: 0 });
