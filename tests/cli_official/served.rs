@@ -260,6 +260,7 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
     assert!(said.contains("no ceremony goes on. `chancery official open` opens one"), "{said}");
     let said = fine(officials.run("anna", &["status"]));
     assert!(said.contains("luxembourg, by its own account: serving") && said.contains("you are there"), "{said}");
+    assert!(said.contains("none. `chancery official open` opens a ceremony"), "{said}");
 
     let (id, words) = officials.open("boris", "restore the land register after the flood");
     let short = &id[..8];
@@ -267,6 +268,17 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
     let said = fine(officials.run("anna", &["inbox"]));
     assert!(said.contains(&format!("{short}  collecting approvals: 0 of 3. WAITS FOR YOU")), "{said}");
     assert!(said.contains(&format!("`chancery official review {short}`")), "{said}");
+    // So does status, whichever official asks, with who is missing, what comes next, and how to stop it.
+    let said = fine(officials.run("clara", &["status"]));
+    for expected in [
+        format!("\n  ceremony {short}\n"),
+        "  it is                    collecting approvals: 0 of 3. WAITS FOR YOU\n".to_owned(),
+        "  missing                  anna, boris, clara (YOU), david, eva\n".to_owned(),
+        "  next                     3 more of these can approve".to_owned(),
+        format!("  to stop it               `chancery official stop {short} --reason ...`\n"),
+    ] {
+        assert!(said.contains(&expected), "{expected:?} is not in\n{said}");
+    }
 
     // Reviewed under the first of its words, it is the same ceremony.
     let first = words.split(' ').next().unwrap();
@@ -338,6 +350,19 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
     let said = officials.until("anna", short, "lease   ");
     assert!(said.contains("outcome"), "{said}");
     assert!(said.contains("THE LEASE") && said.contains("0 of 5000 made"), "{said}");
+    // The ceremony is over, and what came of it goes on.
+    let said = fine(officials.run("david", &["status"]));
+    assert!(said.contains(&format!("\n  lease {short}\n")) && !said.contains("ceremony "), "{said}");
+    assert!(said.contains(&format!("its id, for agents       {id}\n")), "{said}");
+    // No witness beats in this network, so by now it may be suspended.
+    let living = ["live", "suspended: no witness"]
+        .iter()
+        .any(|state| said.contains(&format!("it is                    {state}")));
+    assert!(living && said.contains("0 of 5000 made"), "{said}");
+    assert!(
+        said.contains(&format!("to end it                `chancery official stop {short} --reason ...`")),
+        "{said}"
+    );
     let late = officials.approve("david", short, &words);
     assert!(refused(&late).contains("takes no approvals now"), "{}", late.err);
     let said = fine(officials.run("david", &["inbox"]));
@@ -351,6 +376,8 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
     assert!(said.contains("It is in (the lease is ended: "), "{said}");
     let said = fine(officials.run("anna", &["status", short]));
     assert!(!said.contains("lease   "), "{said}");
+    let said = fine(officials.run("anna", &["status"]));
+    assert!(said.contains("none. `chancery official open` opens a ceremony"), "{said}");
     // A second stop finds it as it is.
     let twice = fine(officials.run("boris", &stop));
     assert!(twice.contains("It is in (the lease is ended: "), "{twice}");

@@ -13,7 +13,7 @@ use chancery::{
 use crate::cli::{failure::Failure, text};
 
 /// How many digits of an id people are shown and asked to type.
-const SHORT: usize = 8;
+pub(super) const SHORT: usize = 8;
 
 /// The beginning of a ceremony's id.
 pub(super) fn short(told: &Told) -> String {
@@ -103,7 +103,12 @@ pub(super) fn standing(out: &mut dyn Write, told: &Told, own: &OfficialName) -> 
 pub(super) fn lease(out: &mut dyn Write, lease: &LeaseView) -> Result<(), Failure> {
     writeln!(out)?;
     writeln!(out, "THE LEASE")?;
-    line(out, "it is", &text::words(&format!("{}: {}", lease.state, lease.why)))?;
+    lease_lines(out, lease)
+}
+
+/// The same, under somebody else's heading.
+pub(super) fn lease_lines(out: &mut dyn Write, lease: &LeaseView) -> Result<(), Failure> {
+    line(out, "it is", &text::words(&lease.why))?;
     line(out, "agents", &text::words(&lease.agents.join(", ")))?;
     line(out, "time left", &format!("{} minutes of {}", lease.seconds_left / 60, lease.duration_seconds / 60))?;
     line(out, "unwraps", &format!("{} of {} made", lease.used, lease.unwraps))?;

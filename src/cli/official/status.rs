@@ -22,8 +22,8 @@ use super::{
 use crate::cli::{failure::Failure, text::words};
 
 const AFTER_HELP: &str = "\
-Says what this machine has and lacks, until when home's list holds, and how each embassy is. With a ceremony it shows that one. \
-Nothing is signed.
+Says what this machine has and lacks, until when home's list holds, how each embassy is, and what goes on there: ceremonies, who is \
+missing, what comes next, leases, and how to stop each. With a ceremony it shows that one, also when it is over. Nothing is signed.
 
 Examples:
   chancery official status
@@ -123,7 +123,7 @@ fn here(directory: &Directory, out: &mut dyn Write) -> Result<(), Failure> {
                 let file = directory.path().join(format!("share-{quorum}-{}.key", custody.generation));
                 let share =
                     if file.symlink_metadata().is_ok() { "your share is here" } else { "YOUR SHARE IS NOT HERE" };
-                format!("place {} of {}, generation {}: {share}", place + 1, rule.threshold, custody.generation)
+                format!("place {}; any {} open, generation {}: {share}", place + 1, rule.threshold, custody.generation)
             }
         };
         show::line(out, &format!("{quorum} quorum"), &said)?;
@@ -154,6 +154,42 @@ async fn there(
     let (ours, theirs) = (system_clock().0, status.now);
     if ours.abs_diff(theirs) > 60 {
         show::line(out, "CLOCKS", &format!("yours and the embassy's are {} s apart", ours.abs_diff(theirs)))?;
+    }
+    let known = directory.charter().is_ok_and(|charter| charter.charter().facts(embassy).is_ok());
+    if !known || status.mode == "founding" {
+        return show::line(out, "next", "it is being founded: `chancery official genesis`, then home enrols its TPM");
+    }
+    going_on(directory, &visit, out).await
+}
+
+/// The ceremonies that have not ended, and the leases that have not.
+async fn going_on(directory: &Directory, visit: &Visit, out: &mut dyn Write) -> Result<(), Failure> {
+    let ceremonies = visit.ceremonies(directory, false).await?;
+    let leases = visit.leases().await.map_err(DirectoryError::from)?;
+    let leases: Vec<_> = leases.into_iter().filter(|lease| lease.state != "ended").collect();
+    if ceremonies.is_empty() && leases.is_empty() {
+        show::line(out, "ceremonies and leases", "none. `chancery official open` opens a ceremony")?;
+    }
+    let own = directory.name();
+    for told in &ceremonies {
+        let id = show::short(told);
+        writeln!(out, "\n  ceremony {id}")?;
+        show::line(out, "what", &words(&told.statement.to_string()))?;
+        show::standing(out, told, own)?;
+        if show::waits_for(told, own) {
+            show::line(out, "for you", &format!("`chancery official review {id}`, then approve or deny"))?;
+        }
+        show::line(out, "to stop it", &format!("`chancery official stop {id} --reason ...`"))?;
+    }
+    for lease in &leases {
+        let id: String = lease.id.chars().take(show::SHORT).collect();
+        writeln!(out, "\n  lease {}", words(&id))?;
+        show::line(out, "its id, for agents", &words(&lease.id))?;
+        if let Some(purpose) = &lease.purpose {
+            show::line(out, "purpose", &words(purpose))?;
+        }
+        show::lease_lines(out, lease)?;
+        show::line(out, "to end it", &format!("`chancery official stop {} --reason ...`", words(&id)))?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::{
         Client, ClientError, Repeat,
         api::{CharterPage, DatasetPage, DocumentBody, RevocationList, Status, Taken},
         ceremonies::{CeremonyAnswer, CeremonyPage, CeremonyView},
-        leases::LeaseView,
+        leases::{LeaseList, LeaseView},
         official::{
             Directory, DirectoryError, Keys,
             carried::{Carried, Load},
@@ -248,6 +248,15 @@ impl Visit {
     /// [`ClientError`].
     pub async fn lease(&self, id: &CeremonyId) -> Result<LeaseView, ClientError> {
         self.client.get(&format!("/v1/leases/{id}")).await
+    }
+
+    /// The leases that this official may watch: those that live, and the last that ended.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn leases(&self) -> Result<Vec<LeaseView>, ClientError> {
+        let list: LeaseList = self.client.get("/v1/leases").await?;
+        Ok(list.leases)
     }
 
     fn document<T, E: std::fmt::Display>(&self, read: Result<T, E>) -> Result<T, ClientError> {
