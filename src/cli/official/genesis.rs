@@ -118,7 +118,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     let embassy = embassy.ok_or_else(|| Failure::Refused("the charter has no embassy".to_owned(), "Ask home"))?;
     let genesis = match Genesis::new(last.clone(), &embassy) {
         Ok(genesis) => genesis,
-        Err(BoardError::Founded(_)) => return already(&last, &embassy, out),
+        Err(BoardError::Founded(_)) => return already(arguments, &last, &embassy, out),
         Err(error) => return Err(Failure::Refused(error.to_string(), "Ask home for the charter again")),
     };
     let keys = arguments.place.unlock(&directory)?;
@@ -153,8 +153,23 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     })
 }
 
-fn already(last: &VerifiedCharter, embassy: &EmbassyName, out: &mut dyn Write) -> Result<(), Failure> {
+fn already(
+    arguments: &Arguments,
+    last: &VerifiedCharter,
+    embassy: &EmbassyName,
+    out: &mut dyn Write,
+) -> Result<(), Failure> {
     let version = last.charter().parts().version;
+    if arguments.charter.is_some() {
+        // From here on only the TPM's identity key passes for this embassy, and a founding has another.
+        return Err(Failure::Refused(
+            format!(
+                "charter version {version} is in force here and names {embassy}'s machine: nothing is left to put up"
+            ),
+            "Where the machine does not serve yet, its operator puts your copy of that charter (in your charters/) into its \
+             charters/ and home's enrolment in place of embassy.crt, and starts it without --auths",
+        ));
+    }
     writeln!(out, "Embassy {embassy} is founded: charter version {version} names its machine.")?;
     writeln!(out, "Next: `chancery official inbox`")?;
     Ok(())
