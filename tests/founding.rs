@@ -4,6 +4,8 @@
 
 #[path = "founding/others.rs"]
 mod others;
+#[path = "founding/routes.rs"]
+mod routes;
 #[path = "founding/stage.rs"]
 mod stage;
 mod support;

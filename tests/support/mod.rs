@@ -83,7 +83,7 @@ impl Key {
         Self::from_secret(SecretScalar::from_bytes(&other.secret.to_bytes()).unwrap())
     }
 
-    fn from_secret(secret: SecretScalar) -> Self {
+    pub fn from_secret(secret: SecretScalar) -> Self {
         let signing = SigningKey::from(*secret.expose());
         let signer = MemorySigner::new(&secret);
         Self { secret, signing, signer }

@@ -28,7 +28,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{Site, Visitor, World, now};
+use super::{Home, Site, Visitor, World, now};
 
 pub mod bytes_of {
     //! What came back.
@@ -170,10 +170,16 @@ impl Default for Way {
 
 /// A TLS configuration that presents a visitor's certificates; sessions of one configuration are resumed.
 pub fn client(world: &World, visitor: Option<&Visitor>, way: &Way) -> Arc<ClientConfig> {
+    client_of(&world.home, &world.list, visitor, way)
+}
+
+/// The same where only home and its list are known.
+pub fn client_of(home: &Home, list: &[u8], visitor: Option<&Visitor>, way: &Way) -> Arc<ClientConfig> {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
     provider.kx_groups.clone_from(&way.groups);
     let provider = Arc::new(provider);
-    let rules = ByOurRules { home: world.home.authority(), list: world.revocations(), provider: Arc::clone(&provider) };
+    let list = home.authority().revocations(list).unwrap();
+    let rules = ByOurRules { home: home.authority(), list, provider: Arc::clone(&provider) };
     let builder = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(&way.versions)
         .unwrap()
@@ -253,7 +259,12 @@ pub fn request(method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) 
 
 /// What a visitor is told at GET /v1/status: the answer, or why there is none.
 pub async fn status(running: &Running, config: &Arc<ClientConfig>) -> Result<Response, String> {
-    let mut line = Line::open(running.address, config).await.map_err(|error| chain(&error))?;
+    status_at(running.address, config).await
+}
+
+/// The same of whoever listens at an address.
+pub async fn status_at(address: SocketAddr, config: &Arc<ClientConfig>) -> Result<Response, String> {
+    let mut line = Line::open(address, config).await.map_err(|error| chain(&error))?;
     match line.get("/v1/status").await {
         Ok(answer) => Ok(answer),
         // Whoever drives the connection saw why it ended.

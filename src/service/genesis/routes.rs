@@ -2,7 +2,7 @@
 
 use axum::{
     Json,
-    extract::{DefaultBodyLimit, Query, State},
+    extract::{DefaultBodyLimit, State},
 };
 use serde::Deserialize;
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -18,7 +18,7 @@ use crate::{
         peer::{Caller, Door, Exchange},
         policy::Act,
         problem::{Code, Problem},
-        routes::{Body, MAX_REQUEST_BYTES},
+        routes::{Body, InQuery, MAX_REQUEST_BYTES},
     },
 };
 
@@ -69,6 +69,8 @@ async fn status(State(founding): State<Founding>, caller: Caller) -> Result<Json
 
 /// From which on.
 #[derive(Debug, Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
 struct From {
     /// The first version, or post.
     #[serde(default)]
@@ -81,7 +83,7 @@ struct From {
 async fn charters(
     State(founding): State<Founding>,
     caller: Caller,
-    Query(From { from }): Query<From>,
+    InQuery(From { from }): InQuery<From>,
 ) -> Result<Json<CharterPage>, Problem> {
     founding.ask(&caller, Act::Look)?;
     let chain = founding.chain().await;
@@ -104,7 +106,7 @@ async fn genesis(State(founding): State<Founding>, caller: Caller) -> Result<Jso
 async fn board(
     State(founding): State<Founding>,
     caller: Caller,
-    Query(From { from }): Query<From>,
+    InQuery(From { from }): InQuery<From>,
 ) -> Result<Json<BoardPage>, Problem> {
     founding.ask(&caller, Act::ReadGenesis)?;
     let (posts, size) = founding.posts(from, PAGE_BYTES).await?;
