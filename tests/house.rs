@@ -73,8 +73,6 @@ fn the_protocol_is_pure() {
         ("std::thread", "leave threads to the driver"),
         ("OsRng", "take `rng` as an argument"),
         ("thread_rng", "take `rng` as an argument"),
-        ("crate::hardware", "the arrow points from hardware to protocol"),
-        ("crate::cli", "the arrow points from cli to protocol"),
         ("tss_esapi", "the arrow points from hardware to protocol"),
         ("HashMap", "use BTreeMap: iteration order must not depend on the process"),
     ];
@@ -82,12 +80,143 @@ fn the_protocol_is_pure() {
         if path.ends_with("tests.rs") {
             continue;
         }
-        for line in library_lines(&text) {
+        let paths = named_paths(&text);
+        for line in paths.iter().map(String::as_str).chain(library_lines(&text)) {
             for (word, better) in forbidden {
                 assert!(!line.contains(word), "{}: `{word}` in the pure protocol; {better}:\n{line}", path.display());
             }
         }
     }
+}
+
+/// The paths that a file names, `use` trees flattened: `use crate::{a::B, c};` names `crate::a::B` and `crate::c`.
+fn named_paths(text: &str) -> Vec<String> {
+    let code = library_lines(text).collect::<Vec<_>>().join("\n");
+    let mut found = Vec::new();
+    for tree in code.split("use ").skip(1).filter_map(|rest| rest.split(';').next()) {
+        flatten("", tree.trim(), &mut found);
+    }
+    let word = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+    found
+        .extend(code.split(|c| !word(c)).filter(|path| path.contains("::") && !path.ends_with(':')).map(str::to_owned));
+    found
+}
+
+fn flatten(before: &str, tree: &str, found: &mut Vec<String>) {
+    let Some((head, rest)) = tree.split_once('{') else {
+        return found.push(format!("{before}{}", tree.split(" as ").next().unwrap_or(tree).trim()));
+    };
+    let before = format!("{before}{}", head.trim());
+    let (mut depth, mut from) = (0, 0);
+    let inner = &rest[..rest.rfind('}').unwrap_or(rest.len())];
+    for (at, c) in inner.char_indices().chain(std::iter::once((inner.len(), ','))) {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                let branch = inner[from..at].trim();
+                if !branch.is_empty() {
+                    flatten(&before, branch, found);
+                }
+                from = at + 1;
+            }
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn trees_of_use_are_read_as_the_paths_they_name() {
+    let text = "use std::{fs, time::{Duration, SystemTime}};\nuse crate::{\n    hardware::Tpm as T,\n    protocol::{ids, wire::{Reader}},\n};\nfn f() { crate::store::open() }";
+    let paths = named_paths(text);
+    for expected in [
+        "std::fs",
+        "std::time::SystemTime",
+        "crate::hardware::Tpm",
+        "crate::protocol::wire::Reader",
+        "crate::store::open",
+    ] {
+        assert!(paths.iter().any(|path| path == expected), "{expected} is not in {paths:?}");
+    }
+}
+
+/// Which rooms a room's code may name; docs/ARCHITECTURE.md draws it. Of `client` the service may name the shapes that both
+/// speak, and nothing that connects.
+const ARROW: [(&str, &[&str]); 7] = [
+    ("protocol", &["protocol"]),
+    ("access.rs", &["access", "protocol"]),
+    ("keys", &["keys", "protocol"]),
+    ("hardware", &["hardware", "protocol"]),
+    ("store", &["store", "protocol"]),
+    ("client", &["client", "keys", "protocol"]),
+    (
+        "service",
+        &[
+            "service",
+            "protocol",
+            "hardware",
+            "store",
+            "keys",
+            "access",
+            "client::api",
+            "client::ceremonies",
+            "client::genesis",
+            "client::leases",
+            "client::release",
+            "client::unwrap",
+        ],
+    ),
+];
+
+/// Paths of a room's file that lead to a room it may not name.
+fn against_the_arrow(allowed: &[&str], text: &str) -> Vec<String> {
+    let leads = |path: &str| {
+        let inside = path.strip_prefix("crate::").or_else(|| path.strip_prefix("chancery::"))?;
+        let is_room =
+            ARROW.iter().any(|(room, _)| inside.starts_with(room.trim_end_matches(".rs"))) || inside.starts_with("cli");
+        let fits = |room: &str| room == inside || inside.starts_with(&format!("{room}::"));
+        (is_room && !allowed.iter().any(|room| fits(room))).then(|| path.to_owned())
+    };
+    named_paths(text).iter().filter_map(|path| leads(path)).collect()
+}
+
+#[test]
+fn rooms_know_only_the_rooms_before_them() {
+    assert_eq!(
+        against_the_arrow(&["store", "protocol"], "use crate::{protocol::ids, hardware::Tpm};"),
+        ["crate::hardware::Tpm"]
+    );
+    assert_eq!(
+        against_the_arrow(&["service", "client::api"], "use crate::client::{api::Status, Client};"),
+        ["crate::client::Client"]
+    );
+    for (room, allowed) in ARROW {
+        let files = if room.ends_with(".rs") {
+            vec![(PathBuf::from(room), read(&root().join("src").join(room)))]
+        } else {
+            sources(&[&format!("src/{room}")])
+        };
+        for (path, text) in files {
+            // Tests of a room may bring what it is tested with.
+            if path.ends_with("tests.rs") {
+                continue;
+            }
+            let wrong = against_the_arrow(allowed, &text);
+            assert!(wrong.is_empty(), "{}: the arrow does not lead from {room} to {wrong:?}", path.display());
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_stands_in_two_files_of_hardware() {
+    let allowing: Vec<String> = sources(&["src", "hsm-sim/src"])
+        .into_iter()
+        .filter(|(_, text)| text.contains("allow(unsafe_code") || text.contains("expect(unsafe_code"))
+        .map(|(path, _)| path.strip_prefix(root()).unwrap().display().to_string())
+        .collect();
+    assert_eq!(allowing, ["src/hardware/memory.rs", "src/hardware/quiet.rs"], "unsafe code is hardware's alone");
+    let manifest = read(&root().join("Cargo.toml"));
+    assert!(manifest.contains("unsafe_code = \"deny\""), "without the lint nothing is denied");
 }
 
 #[test]

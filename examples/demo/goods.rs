@@ -64,3 +64,23 @@ fn tar(archive: &Path, folder: &Path, what: &[&str]) -> anyhow::Result<()> {
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_travels_as_it_is_and_a_directory_as_a_tar() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("some data");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("register.dump"), b"plot 17").unwrap();
+        let file = pack(Some(&data.join("register.dump")), folder.path()).unwrap();
+        assert_eq!((file.bytes, hex(&file.sha256)), (7, hex(&Sha256::digest(b"plot 17"))));
+        let packed = pack(Some(&data), folder.path()).unwrap();
+        let out = Command::new("tar").arg("--list").arg("--file").arg(&packed.path).output().unwrap();
+        assert!(String::from_utf8_lossy(&out.stdout).contains("register.dump"), "{out:?}");
+        let missing = pack(Some(&folder.path().join("nothing")), folder.path()).map(drop).unwrap_err();
+        assert!(missing.to_string().contains("give DATA=path"), "{missing}");
+    }
+}

@@ -12,6 +12,7 @@ mod embassy;
 mod error;
 mod line;
 mod machine;
+pub mod memory;
 mod owner;
 mod policy;
 mod provision;

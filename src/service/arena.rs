@@ -6,16 +6,18 @@
 //! left out of core dumps, which is less and is said so ([`Protection`]). Neither is handed to a child that is forked.
 //! docs/decisions/0010.
 
-mod region;
-
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use zeroize::Zeroize;
 
+pub use crate::hardware::memory::Protection;
 pub use crate::protocol::secret::without_trace;
-use crate::protocol::{
-    dataset::{DatasetSeed, Recipient},
-    hybrid::{EXPANDED_BYTES, ExpandedKey},
+use crate::{
+    hardware::memory,
+    protocol::{
+        dataset::{DatasetSeed, Recipient},
+        hybrid::{EXPANDED_BYTES, ExpandedKey},
+    },
 };
 
 /// How many dataset keys an arena holds unless told otherwise: sixteen leases of four datasets. 160 KiB, far below the
@@ -25,23 +27,6 @@ pub const CELLS: usize = 64;
 /// What lies in a cell: the seed, then the keys that follow from it.
 const CELL_BYTES: usize = SEED_BYTES + EXPANDED_BYTES;
 const SEED_BYTES: usize = 32;
-/// How the arena's memory is protected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protection {
-    /// `memfd_secret`: out of the kernel's own mapping, of core dumps, of `/proc/pid/mem` and of swap.
-    SecretMemory,
-    /// Locked pages that core dumps leave out. A process that may read this one's memory can read them.
-    LockedPages,
-}
-
-impl std::fmt::Display for Protection {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::SecretMemory => "secret memory (memfd_secret)",
-            Self::LockedPages => "locked pages only: this kernel has no memfd_secret",
-        })
-    }
-}
 
 /// Why the arena cannot be made or does not take a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -99,7 +84,7 @@ impl Arena {
     /// [`ArenaError::Memory`].
     pub fn new(cells: usize) -> Result<Arc<Self>, ArenaError> {
         let bytes = cells.saturating_mul(CELL_BYTES);
-        region::allocate(bytes).map(Self::over).ok_or(ArenaError::Memory { bytes })
+        memory::allocate(bytes).map(Self::over).ok_or(ArenaError::Memory { bytes })
     }
 
     fn over((memory, protection): (&'static mut [u8], Protection)) -> Arc<Self> {

@@ -110,7 +110,7 @@ fn mapping(arena: &Arena) -> (Vec<String>, String) {
 
 #[test]
 fn locked_pages_are_locked_left_out_of_cores_and_kept_from_children_that_are_forked() {
-    let arena = Arena::over(region::locked(2 * CELL_BYTES).unwrap());
+    let arena = Arena::over(memory::locked(2 * CELL_BYTES).unwrap());
     assert_eq!(arena.protection(), Protection::LockedPages);
     let (flags, locked) = mapping(&arena);
     // lo: locked; dd: not in a core; dc: not in a child that is forked (proc_pid_smaps(5)).
@@ -132,7 +132,7 @@ fn secret_memory_is_kept_from_cores_and_from_children_that_are_forked() {
 
 #[test]
 fn locked_pages_take_keys_and_are_wiped_as_secret_memory_is() {
-    let arena = Arena::over(region::locked(2 * CELL_BYTES).unwrap());
+    let arena = Arena::over(memory::locked(2 * CELL_BYTES).unwrap());
     let (first, second) = (arena.keep(seed(7)).unwrap(), arena.keep(seed(8)).unwrap());
     assert_eq!(second.lend(|key| *key.expose_seed()).unwrap(), [8; 32]);
     let used = |at: usize| arena.cells[at].read().unwrap().bytes.iter().filter(|byte| **byte != 0).count();

@@ -1,4 +1,4 @@
-//! The one place outside `hardware` with unsafe code: memory from the kernel that is secret, or at least locked.
+//! The machine's memory for keys: from the kernel, secret, or at least locked.
 //!
 //! The crate memsec makes the system calls; its functions are unsafe because they give out raw memory. Here that memory
 //! becomes one slice for the life of the process, which needs no unsafe code any more. docs/decisions/0010.
@@ -8,10 +8,26 @@ use std::{os::fd::BorrowedFd, path::Path, ptr::NonNull};
 
 use rustix::mm::{Advice, madvise};
 
-use super::Protection;
+/// How memory for keys is protected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protection {
+    /// `memfd_secret`: out of the kernel's own mapping, of core dumps, of `/proc/pid/mem` and of swap.
+    SecretMemory,
+    /// Locked pages that core dumps leave out. A process that may read this one's memory can read them.
+    LockedPages,
+}
+
+impl std::fmt::Display for Protection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::SecretMemory => "secret memory (memfd_secret)",
+            Self::LockedPages => "locked pages only: this kernel has no memfd_secret",
+        })
+    }
+}
 
 /// Memory of so many bytes, for as long as the process lives: `memfd_secret`, else locked pages, else nothing.
-pub(super) fn allocate(bytes: usize) -> Option<(&'static mut [u8], Protection)> {
+pub fn allocate(bytes: usize) -> Option<(&'static mut [u8], Protection)> {
     if bytes == 0 {
         return None;
     }
@@ -24,7 +40,7 @@ pub(super) fn allocate(bytes: usize) -> Option<(&'static mut [u8], Protection)> 
 }
 
 /// The second best: pages that are never swapped out, and that core dumps leave out.
-pub(super) fn locked(bytes: usize) -> Option<(&'static mut [u8], Protection)> {
+pub fn locked(bytes: usize) -> Option<(&'static mut [u8], Protection)> {
     // SAFETY: malloc_sized has no precondition; it gives a block of its own on pages of its own, or nothing.
     let memory = unsafe { memsec::malloc_sized(bytes) }?;
     // memsec goes on where it could not lock. Keys that can be swapped out are worse than none.
