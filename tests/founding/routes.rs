@@ -16,10 +16,15 @@ use chancery::{
         secret::SecretVec,
         wire::Document,
     },
+    service::routes::MAX_REQUEST_BYTES,
 };
 use rustls::ClientConfig;
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::client::TlsStream;
 
 use crate::{
     stage::{PASSPHRASE, Running, Stage, until},
@@ -66,6 +71,17 @@ impl Founding {
     async fn line(&self, role: Role, name: &str) -> Line {
         let visitor = self.stage.home.visitor(role, name);
         Line::open(self.address, &self.config(Some(&visitor))).await.unwrap()
+    }
+
+    /// A connection on which Boris has sent the head of a post to the board.
+    async fn post_head(&self, length: usize) -> TlsStream<TcpStream> {
+        let visitor = self.stage.home.visitor(Role::Official, "boris");
+        let mut stream = handshake(self.address, &self.config(Some(&visitor))).await.unwrap();
+        let head = format!(
+            "POST {BOARD} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
     }
 
     /// All that a founding has changed so far: the board, where it stands, and how long the roll is.
@@ -243,23 +259,19 @@ async fn what_a_founding_cannot_read_is_refused_in_words_and_changes_nothing() {
     let beyond = boris.get("/v1/genesis/messages?from=18446744073709551615").await.unwrap().json();
     assert_eq!((&beyond["posts"], &beyond["size"]), (&json!([]), &before.0["size"]));
 
-    let large = format!(r#"{{"document": "{}"}}"#, "A".repeat(2 * 1024 * 1024));
-    let mut other = founding.line(Role::Official, "boris").await;
-    let answer = other.send(http("POST", BOARD, &json_headers, large.as_bytes())).await.unwrap();
-    refused(&answer, 413, "too-large", "two megabytes");
+    // Refused with the first byte too many: what follows is not waited for.
+    let mut large = founding.post_head(2 * 1024 * 1024).await;
+    large.write_all(&vec![b'['; MAX_REQUEST_BYTES + 1]).await.unwrap();
+    let mut answer = [0; 12];
+    large.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 413");
     // A body that breaks off in the middle.
-    let visitor = founding.stage.home.visitor(Role::Official, "boris");
-    let mut cut = handshake(founding.address, &founding.config(Some(&visitor))).await.unwrap();
-    let head = format!(
-        "POST {BOARD} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
-        json_text.len()
-    );
-    cut.write_all(head.as_bytes()).await.unwrap();
+    let mut cut = founding.post_head(json_text.len()).await;
     cut.write_all(&json_text.as_bytes()[..json_text.len() / 2]).await.unwrap();
     cut.shutdown().await.unwrap();
     let mut answer = Vec::new();
     let _ = cut.read_to_end(&mut answer).await;
-    assert!(!String::from_utf8_lossy(&answer).starts_with("HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+    assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
 
     assert_eq!(founding.stands().await, before);
 }
