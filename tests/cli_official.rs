@@ -418,10 +418,10 @@ impl Network {
             .map(|version| {
                 let mut nonce = [0; 32];
                 OsRng.fill_bytes(&mut nonce);
-                Opening { slot: version.slot(&here).unwrap().id(), nonce: TpmNonce::from_bytes(&nonce).unwrap() }
+                Opening { subject: version.slot(&here).unwrap().id(), nonce: TpmNonce::from_bytes(&nonce).unwrap() }
             })
             .collect();
-        let offer = Offer::new(statement, 1, key.public().clone(), openings).unwrap();
+        let offer = Offer::new(statement, 1, Some(key.public().clone()), openings).unwrap();
         SignedOffer::sign(offer, &self.embassy.signing).unwrap()
     }
 

@@ -96,8 +96,8 @@ fn offered(facts: &CustodyFacts, version: &VerifiedVersion, card: &RecipientCard
     .unwrap();
     let signed = SignedStatement::sign(statement, &key("anna identity")).unwrap();
     let slot = version.slot(&SealedFor::Embassy(facts.embassy().clone())).unwrap();
-    let opening = Opening { slot: slot.id(), nonce: TpmNonce::from_bytes(&[0xc5; 32]).unwrap() };
-    let offer = Offer::new(signed, 1, card.hybrid().clone(), vec![opening]).unwrap();
+    let opening = Opening { subject: slot.id(), nonce: TpmNonce::from_bytes(&[0xc5; 32]).unwrap() };
+    let offer = Offer::new(signed, 1, Some(card.hybrid().clone()), vec![opening]).unwrap();
     SignedOffer::sign(offer, &key("embassy identity")).unwrap()
 }
 

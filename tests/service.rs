@@ -2,6 +2,8 @@
 //! First without a network, then over real TLS on simulated hardware.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "service/adoption.rs"]
+mod adoption;
 #[path = "service/ceremony.rs"]
 mod ceremony;
 #[path = "service/description.rs"]

@@ -156,10 +156,10 @@ impl Embassy {
         let openings = slots
             .iter()
             .zip(&parked)
-            .map(|(slot, command)| Opening { slot: slot.id(), nonce: command.request().nonce })
+            .map(|(slot, command)| Opening { subject: slot.id(), nonce: command.request().nonce })
             .collect();
         let key = HybridSecretKey::random(&mut OsRng);
-        let offer = Offer::new(statement.clone(), attempt, key.public().clone(), openings)?;
+        let offer = Offer::new(statement.clone(), attempt, Some(key.public().clone()), openings)?;
         let signature = Signature::from_slice(&self.tpm.sign_as_embassy(offer.hash().as_bytes())?)?;
         let signed = SignedOffer::new(offer, signature);
         let review = Review { facts, versions, now: now()?, recipient: None };

@@ -335,7 +335,7 @@ pub fn relabelled(
     let statement = Statement::new(StatementParts { datasets, opener: person.name.clone(), ..honest })?;
     let statement = SignedStatement::sign(statement, &person.identity)?;
     let nonce = ceremony.signed.unverified().openings().first().context("an opening")?.nonce;
-    let offer = Offer::new(statement, 1, ceremony.key.public().clone(), vec![Opening { slot, nonce }])?;
+    let offer = Offer::new(statement, 1, Some(ceremony.key.public().clone()), vec![Opening { subject: slot, nonce }])?;
     let signature = Signature::from_slice(&embassy.tpm.sign_as_embassy(offer.hash().as_bytes())?)?;
     let signed = SignedOffer::new(offer, signature);
     match person.review(&signed, facts, &[wanted.clone(), shown.clone()]) {

@@ -113,7 +113,7 @@ impl Person {
     /// What a client made for cheating sends: signed by this official, with nothing of use encrypted inside.
     pub fn spoil(&self, honest: &Contribution, offer: &SignedOffer) -> anyhow::Result<Contribution> {
         let hash = *honest.offer();
-        let key = offer.unverified().ceremony_key();
+        let key = offer.unverified().ceremony_key().context("a ceremony key")?;
         let sealed = hybrid::seal(key, Label::CONTRIBUTION_SEAL, hash.as_bytes(), b"", b"nothing of use", &mut OsRng)?;
         let covered = |out: &mut Writer, offer_first: bool| {
             // Signed: offer, position, ...; on the wire: position, offer, ...

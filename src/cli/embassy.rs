@@ -331,6 +331,10 @@ fn status(arguments: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         }
         None => writeln!(out, "no charter here")?,
     }
+    if has("keys.bin") {
+        let said = "which charter the TPM was told of is compared at every start; `chancery official status` shows it";
+        writeln!(out, "{said}, and whether the one in force is still to be adopted")?;
+    }
     writeln!(out)?;
     let next = match () {
         () if !has("foundation.bin") => "at home, `chancery embassy found`",

@@ -100,6 +100,11 @@ pub struct Status {
     pub charter_version: u32,
     /// Its hash.
     pub charter_hash: String,
+    /// The version that the TPM was told of by the quorum: an older charter is refused at the next start. None where the TPM
+    /// does not answer, and during a founding.
+    pub pinned_version: Option<u32>,
+    /// Its hash, as the TPM's charter pin holds it.
+    pub pinned_hash: Option<String>,
     /// The number of home's revocation list in force.
     pub revocation_list: u64,
     /// When the next revocation list is due, in seconds since 1970. Past it, nobody is let in.

@@ -25,7 +25,7 @@ use crate::{
     },
     protocol::{
         group::Point,
-        ids::CharterId,
+        hash::Hash,
         quorum::{Position, Threshold},
         secret::SharedPoint,
         tpm::{
@@ -55,8 +55,8 @@ pub enum Order {
     Decapsulate(Point),
     /// Write the platform register.
     WriteRegister(RegisterContent),
-    /// Write the charter pin.
-    WriteCharterPin(CharterId),
+    /// Write the charter pin: the hash of the charter that the TPM is told of.
+    WriteCharterPin(Hash),
     /// Increment the generation counter: the first time it starts a generation, the second time it ends it.
     MoveGeneration,
 }
@@ -330,7 +330,7 @@ fn execute(device: &Tpm2, session: &Session, target: &Target) -> Result<Outcome,
 }
 
 fn extend_witness(device: &Tpm2, content: &[u8]) -> Result<(), TpmError> {
-    let digest = crate::protocol::hash::Hash::of_bytes(content);
+    let digest = Hash::of_bytes(content);
     let digest = Digest::from_bytes(digest.as_bytes()).map_err(|_| TpmError::Request("no digest"))?;
     let mut digests = DigestValues::new();
     digests.set(HashingAlgorithm::Sha256, digest);

@@ -16,7 +16,6 @@ use crate::{
         facts::CustodyFacts,
         group::Point,
         hash::Hash,
-        ids::CharterId,
         secret::Secret,
         tpm::{
             approval::CommandHash,
@@ -79,6 +78,13 @@ pub trait MachineTpm {
     /// # Errors
     /// [`TpmError`].
     fn clock(&self) -> Result<Clock, TpmError>;
+
+    /// The hash that the charter pin holds: the founding charter's until a later one is adopted. It ties the charters on the
+    /// disk to this TPM, and shows when they are older than what the quorum told it.
+    ///
+    /// # Errors
+    /// [`TpmError::ObjectChanged`] where the pin was not written.
+    fn charter_pin(&self) -> Result<Hash, TpmError>;
 }
 
 /// How to reach a TPM.
@@ -260,17 +266,6 @@ impl EmbassyTpm {
         self.call(move |tpm| tpm.nv_read(&register.reference(), "the platform register", register.size()))
     }
 
-    /// The network that the charter pin names: what ties the charter on the disk to this TPM.
-    ///
-    /// # Errors
-    /// [`TpmError::ObjectChanged`] where the pin was not written.
-    pub fn charter_pin(&self) -> Result<CharterId, TpmError> {
-        let pin = self.custody()?.charter_pin.public;
-        let bytes = self.call(move |tpm| tpm.nv_read(&pin.reference(), "the charter pin", pin.size()))?;
-        let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| TpmError::Altered { during: "NV_Read" })?;
-        Ok(CharterId(Hash(bytes)))
-    }
-
     /// T's public point, for sealing.
     ///
     /// # Errors
@@ -358,7 +353,7 @@ impl EmbassyTpm {
                 })
             }
             Order::WriteRegister(content) => self.write(&self.custody()?.register, content.as_bytes(), true),
-            Order::WriteCharterPin(charter) => self.write(&self.custody()?.charter_pin, charter.0.as_bytes(), false),
+            Order::WriteCharterPin(charter) => self.write(&self.custody()?.charter_pin, charter.as_bytes(), false),
             Order::MoveGeneration => {
                 let counter = self.counter()?;
                 let index = self.current(&counter.public)?;
@@ -457,6 +452,13 @@ impl MachineTpm for EmbassyTpm {
 
     fn clock(&self) -> Result<Clock, TpmError> {
         self.call(|tpm| tpm.clock())
+    }
+
+    fn charter_pin(&self) -> Result<Hash, TpmError> {
+        let pin = self.custody()?.charter_pin.public;
+        let bytes = self.call(move |tpm| tpm.nv_read(&pin.reference(), "the charter pin", pin.size()))?;
+        let bytes: [u8; 32] = bytes.as_slice().try_into().map_err(|_| TpmError::Altered { during: "NV_Read" })?;
+        Ok(Hash(bytes))
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The embassy's offer is not trusted. [`CheckedOffer`] exists only where the offer is signed by the embassy's identity key,
 //! fits the facts that home signed, and every slot in it is one of a dataset version that the data owner signed and whose
-//! proof holds. Every hash that an official signs is computed here, from the facts and the slot, never taken from the offer.
+//! proof holds; where a charter is adopted, it is the one in force. Every hash that an official signs is computed here, from the
+//! facts and the slot or the charter, never taken from the offer.
 
 use p256::ecdsa::Signature;
 use rand_core::{CryptoRng, RngCore};
@@ -14,11 +15,11 @@ use crate::protocol::{
     group::Point,
     hash::Hash,
     hybrid::{self, HybridError, HybridPublicKey, HybridSecretKey},
-    ids::{DatasetName, DatasetVersion},
+    ids::{CharterAt, DatasetName, DatasetVersion},
     label::Label,
     offer::{Offer, OfferError, SignedOffer},
     partial::{DecapsulateError, MAX_POINTS, PartialDecapsulation, decapsulate},
-    quorum::{Position, QuorumError},
+    quorum::{Position, QuorumError, Threshold},
     recipient::Recipient,
     secret::{Secret, SecretScalar, SecretVec},
     signer::{DigestSigner, SignError, low, read_signature, signed_by},
@@ -59,6 +60,20 @@ pub enum OfferRefusal {
         "nobody at home certified the recipient of this release, as far as is known here. Do not contribute; ask home"
     )]
     Recipient,
+    /// It adopts another charter than the one in force.
+    #[error(
+        "the statement adopts charter {adopts}, and in force here is {in_force}. Do not contribute; whoever has the older \
+         one takes the newer one first, then open a ceremony for that"
+    )]
+    NotInForce {
+        /// The one in the statement.
+        adopts: Box<CharterAt>,
+        /// The one in the facts.
+        in_force: Box<CharterAt>,
+    },
+    /// The TPM's command for the charter pin cannot be put together.
+    #[error(transparent)]
+    Command(#[from] ApprovalError),
     /// The official has no signed record of a dataset in the statement.
     #[error(
         "no signed record of dataset {dataset} version {version}, sealed for this generation, is at hand. Ask its data owner for it"
@@ -110,6 +125,7 @@ pub struct CheckedOffer {
     hash: Hash,
     slots: Vec<VerifiedSlot>,
     requests: Vec<ApprovalRequest>,
+    threshold: Threshold,
     expiry_max_seconds: u32,
 }
 
@@ -139,35 +155,13 @@ impl CheckedOffer {
             return Err(OfferRefusal::Recipient);
         }
 
-        let policy_ref = PolicyRef::new(Purpose::Unseal, facts.charter(), facts.embassy(), facts.generation());
-        let custody_key = facts.custody_key_name();
-        let here = SealedFor::Embassy(facts.embassy().clone());
-        let (mut slots, mut requests) = (Vec::new(), Vec::new());
-        for (at, opening) in statement.datasets().iter().zip(offer.openings()) {
-            // A version is sealed again in each generation: records of earlier ones may be at hand beside the current.
-            let slot = versions
-                .iter()
-                .filter(|version| {
-                    let signed = version.description();
-                    (signed.charter, &signed.dataset, signed.version) == (facts.charter(), &at.dataset, at.version)
-                })
-                .filter_map(|version| version.slot(&here))
-                .find(|slot| slot.context().generation() == facts.generation())
-                .ok_or_else(|| OfferRefusal::NoRecord { dataset: at.dataset.clone(), version: at.version })?;
-            // protocol.md §10.3: the slot is the signed one, not the one shown.
-            if slot.id() != opening.slot {
-                return Err(OfferRefusal::OtherSlot { dataset: at.dataset.clone() });
-            }
-            seen.note(slot).map_err(|seen| OfferRefusal::PointSeen { dataset: at.dataset.clone(), seen })?;
-            requests.push(ApprovalRequest {
-                nonce: opening.nonce,
-                command: CommandHash::ecdh_zgen(&custody_key, slot.point()),
-                policy_ref,
-            });
-            slots.push(slot.clone());
-        }
+        let (slots, requests) = match statement.mode().adoption() {
+            Some(adoption) => (Vec::new(), adopt(offer, facts, &adoption.charter)?),
+            None => open(offer, facts, versions, seen)?,
+        };
+        let threshold = statement.mode().threshold(facts);
         let (offer, hash) = (offer.clone(), offer.hash());
-        Ok(Self { offer, hash, slots, requests, expiry_max_seconds: facts.expiry_max_seconds() })
+        Ok(Self { offer, hash, slots, requests, threshold, expiry_max_seconds: facts.expiry_max_seconds() })
     }
 
     /// The offer.
@@ -195,10 +189,65 @@ impl CheckedOffer {
         self.expiry_max_seconds
     }
 
+    /// How many officials it takes.
+    pub const fn threshold(&self) -> Threshold {
+        self.threshold
+    }
+
     /// The slots' points, in the statement's order.
     pub fn points(&self) -> Vec<Point> {
         self.slots.iter().map(|slot| *slot.point()).collect()
     }
+}
+
+/// What a lease or release asks of the TPM: T times the point of each slot.
+fn open(
+    offer: &Offer,
+    facts: &CustodyFacts,
+    versions: &[VerifiedVersion],
+    seen: &mut SeenPoints,
+) -> Result<(Vec<VerifiedSlot>, Vec<ApprovalRequest>), OfferRefusal> {
+    let policy_ref = PolicyRef::new(Purpose::Unseal, facts.charter(), facts.embassy(), facts.generation());
+    let custody_key = facts.custody_key_name();
+    let here = SealedFor::Embassy(facts.embassy().clone());
+    let (mut slots, mut requests) = (Vec::new(), Vec::new());
+    for (at, opening) in offer.statement().datasets().iter().zip(offer.openings()) {
+        // A version is sealed again in each generation: records of earlier ones may be at hand beside the current.
+        let slot = versions
+            .iter()
+            .filter(|version| {
+                let signed = version.description();
+                (signed.charter, &signed.dataset, signed.version) == (facts.charter(), &at.dataset, at.version)
+            })
+            .filter_map(|version| version.slot(&here))
+            .find(|slot| slot.context().generation() == facts.generation())
+            .ok_or_else(|| OfferRefusal::NoRecord { dataset: at.dataset.clone(), version: at.version })?;
+        // protocol.md §10.3: the slot is the signed one, not the one shown.
+        if slot.id() != opening.subject {
+            return Err(OfferRefusal::OtherSlot { dataset: at.dataset.clone() });
+        }
+        seen.note(slot).map_err(|seen| OfferRefusal::PointSeen { dataset: at.dataset.clone(), seen })?;
+        requests.push(ApprovalRequest {
+            nonce: opening.nonce,
+            command: CommandHash::ecdh_zgen(&custody_key, slot.point()),
+            policy_ref,
+        });
+        slots.push(slot.clone());
+    }
+    Ok((slots, requests))
+}
+
+/// What an adoption asks of the TPM: the charter's hash into the charter pin, which has been written before (protocol.md §10.6).
+fn adopt(offer: &Offer, facts: &CustodyFacts, charter: &CharterAt) -> Result<Vec<ApprovalRequest>, OfferRefusal> {
+    let in_force = facts.in_force();
+    if charter != in_force {
+        return Err(OfferRefusal::NotInForce { adopts: Box::new(*charter), in_force: Box::new(*in_force) });
+    }
+    let policy_ref = PolicyRef::new(Purpose::Amend, facts.charter(), facts.embassy(), facts.generation());
+    let pin = facts.custody().charter_pin.public.name();
+    let command = CommandHash::nv_write(&pin, in_force.hash.as_bytes())?;
+    // The offer has one opening: `Offer::new` saw to it.
+    Ok(offer.openings().iter().map(|opening| ApprovalRequest { nonce: opening.nonce, command, policy_ref }).collect())
 }
 
 /// What an official holds. Borrowed: a ceremony keeps none of it.
@@ -240,6 +289,9 @@ pub enum ContributeError {
     /// The ceremony key cannot be encrypted to.
     #[error(transparent)]
     Hybrid(#[from] HybridError),
+    /// A share is needed for it.
+    #[error("this ceremony opens datasets, and takes your share as well as your identity key")]
+    NeedsShare,
     /// The identity key is another's, or an earlier one.
     #[error("this is not the identity key that the charter names for {position}; use the token or file of that place")]
     NotThatKey {
@@ -255,8 +307,8 @@ pub enum ContributeError {
 }
 
 impl CheckedOffer {
-    /// Consents: approvals for the TPM, partial decapsulations with proof and the opened shares of w (both for the ceremony
-    /// key alone), and a signature over all of it.
+    /// Consents to an opening: approvals for the TPM, partial decapsulations with proof and the opened shares of w (both for
+    /// the ceremony key alone), and a signature over all of it. To an adoption as [`CheckedOffer::approve`] does.
     ///
     /// # Errors
     /// [`ContributeError`]; nothing has left this machine then.
@@ -268,16 +320,10 @@ impl CheckedOffer {
         rng: &mut (impl RngCore + CryptoRng),
     ) -> Result<Contribution, ContributeError> {
         let position = official.position;
-        if official.identity.public_key() != facts.unseal().member(position)?.identity {
-            return Err(ContributeError::NotThatKey { position });
-        }
-        let expiry = Expiry::new(expiry_seconds, self.expiry_max_seconds)?;
-        let approvals: Vec<TpmApproval> = self
-            .requests
-            .iter()
-            .map(|request| request.sign(position, expiry, official.identity))
-            .collect::<Result<_, _>>()?;
-
+        let Some(key) = self.offer.ceremony_key() else {
+            return self.approve(facts, position, official.identity, expiry_seconds);
+        };
+        let approvals = self.approvals(facts, position, official.identity, expiry_seconds)?;
         let partial = decapsulate(official.share, &facts.unseal().key, position, &self.hash, &self.points(), rng)?;
         let shares = self.slots.iter().map(|slot| {
             let dataset = &slot.context().dataset().dataset;
@@ -287,8 +333,41 @@ impl CheckedOffer {
                 .map_err(|error| ContributeError::Share { dataset: dataset.clone(), error })
         });
         let halves = Halves { partial, shares: shares.collect::<Result<_, _>>()? };
-        let sealed = halves.seal(self.offer.ceremony_key(), &self.hash, position, rng)?;
+        let sealed = halves.seal(key, &self.hash, position, rng)?;
         Ok(Contribution::sign(position, self.hash, approvals, sealed, official.identity)?)
+    }
+
+    /// Consents to an adoption: an approval for the TPM and a signature over it. No share is needed, and nothing is sealed.
+    ///
+    /// # Errors
+    /// [`ContributeError::NeedsShare`] where datasets are opened; nothing has left this machine then.
+    pub fn approve(
+        &self,
+        facts: &CustodyFacts,
+        position: Position,
+        identity: &dyn DigestSigner,
+        expiry_seconds: u32,
+    ) -> Result<Contribution, ContributeError> {
+        if self.offer.ceremony_key().is_some() {
+            return Err(ContributeError::NeedsShare);
+        }
+        let approvals = self.approvals(facts, position, identity, expiry_seconds)?;
+        Ok(Contribution::sign(position, self.hash, approvals, Vec::new(), identity)?)
+    }
+
+    fn approvals(
+        &self,
+        facts: &CustodyFacts,
+        position: Position,
+        identity: &dyn DigestSigner,
+        expiry_seconds: u32,
+    ) -> Result<Vec<TpmApproval>, ContributeError> {
+        if identity.public_key() != facts.unseal().member(position)?.identity {
+            return Err(ContributeError::NotThatKey { position });
+        }
+        let expiry = Expiry::new(expiry_seconds, self.expiry_max_seconds)?;
+        let signed = self.requests.iter().map(|request| request.sign(position, expiry, identity));
+        Ok(signed.collect::<Result<_, _>>()?)
     }
 }
 
@@ -325,9 +404,14 @@ impl Contribution {
         &self.offer
     }
 
-    /// The approvals for the TPM, one per slot.
+    /// The approvals for the TPM, one per slot; or the one for the charter pin.
     pub fn approvals(&self) -> &[TpmApproval] {
         &self.approvals
+    }
+
+    /// Whether it holds something encrypted.
+    pub const fn is_sealed(&self) -> bool {
+        !self.sealed.is_empty()
     }
 
     /// Whether the official with this identity key sent exactly this.

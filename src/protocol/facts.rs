@@ -6,7 +6,7 @@
 use crate::protocol::{
     group::Point,
     hybrid::HybridPublicKey,
-    ids::{CharterId, EmbassyName, Generation, OfficialName},
+    ids::{CharterAt, CharterId, EmbassyName, Generation, OfficialName},
     quorum::{Position, QuorumError, Threshold},
     quorum_key::QuorumKey,
     slot::{SealingKeys, SlotQuorum},
@@ -175,6 +175,7 @@ pub struct MachineFacts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CustodyFacts {
     charter: CharterId,
+    in_force: CharterAt,
     embassy: EmbassyName,
     generation: Generation,
     unseal: QuorumFacts,
@@ -193,6 +194,8 @@ pub struct CustodyFacts {
 pub struct CustodyFactsParts {
     /// The network.
     pub charter: CharterId,
+    /// The charter in force, out of which the facts come: the only one that can be adopted.
+    pub in_force: CharterAt,
     /// The embassy.
     pub embassy: EmbassyName,
     /// The generation.
@@ -240,7 +243,7 @@ impl CustodyFacts {
         };
         let custody = plan.custody(parts.machine.counter_first)?;
         let CustodyFactsParts { charter, embassy, generation, unseal, recovery, amend, expiry_max_seconds, .. } = parts;
-        let CustodyFactsParts { machine, mut others, .. } = parts;
+        let CustodyFactsParts { machine, mut others, in_force, .. } = parts;
         others.sort_by(|one, other| one.0.cmp(&other.0));
         let quorum = |quorum: &QuorumFacts| {
             SlotQuorum::new(quorum.key.threshold(), *quorum.key.key(), quorum.hybrid_keys())
@@ -252,6 +255,7 @@ impl CustodyFacts {
             .map_err(|error| FactsError::Slots { reason: error.to_string() })?;
         Ok(Self {
             charter,
+            in_force,
             embassy,
             generation,
             unseal,
@@ -269,6 +273,11 @@ impl CustodyFacts {
     /// The network.
     pub const fn charter(&self) -> CharterId {
         self.charter
+    }
+
+    /// The charter in force, out of which the facts come.
+    pub const fn in_force(&self) -> &CharterAt {
+        &self.in_force
     }
 
     /// The embassy.

@@ -81,6 +81,14 @@ pub enum Refusal {
         /// Who.
         official: OfficialName,
     },
+    /// Something is encrypted where a charter is adopted, and nothing has to be.
+    #[error(
+        "{official} encrypted something, and to adopt a charter takes nothing of the kind. Ask {official} to approve again"
+    )]
+    Unasked {
+        /// Who.
+        official: OfficialName,
+    },
     /// A share of w is not the one that was sealed to this official.
     #[error("{official} sent a wrong share for {dataset}. Ask again, or go on with another official")]
     Share {
@@ -111,6 +119,7 @@ impl Refusal {
         match self {
             Self::Approval { official, .. }
             | Self::Sealed { official }
+            | Self::Unasked { official }
             | Self::Share { official, .. }
             | Self::Partial { official, .. } => Some(official),
             Self::OtherOffer
@@ -277,7 +286,7 @@ impl Gathering {
         if contribution.offer() != self.checked.hash() {
             return Err(Refusal::OtherOffer);
         }
-        if key.public() != self.checked.offer().ceremony_key() {
+        if Some(key.public()) != self.checked.offer().ceremony_key() {
             return Err(Refusal::CeremonyKey);
         }
         let position = contribution.position();
@@ -469,4 +478,4 @@ mod sealed;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use sealed::{SealedGathering, SealedOpening, SealedQuorate};
+pub use sealed::{AdoptionQuorate, Agreed, SealedGathering, SealedOpening, SealedQuorate};

@@ -59,6 +59,32 @@ impl Wire for Hash {
     }
 }
 
+/// A text is no hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a hash is 64 hexadecimal digits in lower case")]
+pub struct NoHash;
+
+impl std::str::FromStr for Hash {
+    type Err = NoHash;
+
+    /// Reads the one form in which it is shown.
+    fn from_str(text: &str) -> Result<Self, NoHash> {
+        let mut bytes = [0; 32];
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        if pairs.len() != bytes.len() || !rest.is_empty() {
+            return Err(NoHash);
+        }
+        for (byte, pair) in bytes.iter_mut().zip(pairs) {
+            if !pair.iter().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit)) {
+                return Err(NoHash);
+            }
+            let pair = std::str::from_utf8(pair).map_err(|_| NoHash)?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| NoHash)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
 /// HKDF-SHA256: `N` bytes (at most 8,160) from `secret`, for the purpose `label` and the context that `fill` writes.
 pub fn derive<const N: usize>(secret: &[u8], label: Label, fill: impl FnOnce(&mut Writer)) -> Secret<N> {
     const { assert!(N <= 255 * 32, "HKDF-SHA256 gives at most 255 blocks (RFC 5869 §2.3)") };

@@ -105,6 +105,30 @@ impl Wire for CharterId {
     }
 }
 
+/// One charter of a network: its place in the chain, and its hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CharterAt {
+    /// Its version.
+    pub version: u32,
+    /// Its hash: what the TPM's charter pin holds once the charter is adopted.
+    pub hash: Hash,
+}
+
+impl std::fmt::Display for CharterAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "version {}, {}", self.version, self.hash)
+    }
+}
+
+impl Wire for CharterAt {
+    fn write(&self, out: &mut Writer) {
+        out.u32(self.version).value(&self.hash);
+    }
+    fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
+        Ok(Self { version: input.u32("charter version")?, hash: input.value()? })
+    }
+}
+
 /// Names one ceremony: the hash of its statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CeremonyId(pub Hash);

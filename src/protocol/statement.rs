@@ -9,9 +9,12 @@ use crate::protocol::{
     certificate::UnixTime,
     facts::CustodyFacts,
     hash::Hash,
-    ids::{AgentName, CeremonyId, CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName},
+    ids::{
+        AgentName, CeremonyId, CharterAt, CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName,
+    },
     label::Label,
     partial::MAX_POINTS,
+    quorum::Threshold,
     recipient::RecipientCard,
     signer::{DigestSigner, SignError, low, read_signature, signed_by},
     wire::{Document, Reader, Wire, WireError, Writer},
@@ -38,6 +41,18 @@ pub enum StatementError {
     Datasets {
         /// How many.
         found: usize,
+    },
+    /// Datasets where a charter is adopted.
+    #[error("{found} datasets; a ceremony that adopts a charter opens none. Open another one for them")]
+    DatasetsAdopted {
+        /// How many.
+        found: usize,
+    },
+    /// What would be adopted is pinned.
+    #[error("it adopts charter {charter}, and says that this is the one that is pinned: there is nothing to adopt")]
+    PinnedAlready {
+        /// Which.
+        charter: CharterAt,
     },
     /// One dataset stands twice.
     #[error("dataset {dataset} is named twice")]
@@ -146,7 +161,17 @@ impl LeaseTerms {
     }
 }
 
-/// What becomes of the datasets' seeds.
+/// The charter that the embassy's TPM is to be told of, and the one that it was told of last: what changes between the two is
+/// what officials agree to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adoption {
+    /// The charter in force, whose hash goes into the charter pin.
+    pub charter: CharterAt,
+    /// What the pin holds when the ceremony is opened: the hash of an earlier charter.
+    pub pinned: Hash,
+}
+
+/// What a ceremony does: what becomes of the datasets' seeds, or which charter is adopted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// They stay in the embassy's memory, for these agents, this long, this many unwraps.
@@ -156,14 +181,32 @@ pub enum Mode {
         /// Who, with the key that everything is sealed to.
         recipient: Box<RecipientCard>,
     },
+    /// Nothing is opened; the TPM's charter pin is moved to the charter in force.
+    Adoption(Adoption),
 }
 
 impl Mode {
-    /// The recipient's card; none in a lease.
+    /// The recipient's card of a release.
     pub fn recipient(&self) -> Option<&RecipientCard> {
         match self {
-            Self::Lease(_) => None,
+            Self::Lease(_) | Self::Adoption(_) => None,
             Self::Release { recipient } => Some(recipient),
+        }
+    }
+
+    /// What is adopted; nothing where datasets are opened.
+    pub const fn adoption(&self) -> Option<&Adoption> {
+        match self {
+            Self::Lease(_) | Self::Release { .. } => None,
+            Self::Adoption(adoption) => Some(adoption),
+        }
+    }
+
+    /// How many of the unseal quorum's officials it takes.
+    pub fn threshold(&self, facts: &CustodyFacts) -> Threshold {
+        match self {
+            Self::Lease(_) | Self::Release { .. } => facts.unseal().key.threshold(),
+            Self::Adoption(_) => facts.amend(),
         }
     }
 }
@@ -175,6 +218,7 @@ impl Wire for Mode {
                 out.u8(1).list(agents).u32(*duration_seconds).u64(*unwraps)
             }
             Self::Release { recipient } => out.u8(2).value(recipient.as_ref()),
+            Self::Adoption(Adoption { charter, pinned }) => out.u8(3).value(charter).value(pinned),
         };
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -185,7 +229,8 @@ impl Wire for Mode {
                 unwraps: input.u64("unwraps")?,
             })),
             2 => Ok(Self::Release { recipient: Box::new(input.value()?) }),
-            _ => Err(WireError::Invalid { field: "mode", reason: "neither lease (1) nor release (2)" }),
+            3 => Ok(Self::Adoption(Adoption { charter: input.value()?, pinned: input.value()? })),
+            _ => Err(WireError::Invalid { field: "mode", reason: "neither lease (1), release (2) nor adoption (3)" }),
         }
     }
 }
@@ -226,9 +271,9 @@ pub struct StatementParts {
     pub generation: Generation,
     /// What for.
     pub purpose: Purpose,
-    /// Which datasets, in the order of the offer's openings: 1 to 8, each once.
+    /// Which datasets, in the order of the offer's openings: 1 to 8, each once; none where a charter is adopted.
     pub datasets: Vec<DatasetAt>,
-    /// What becomes of them.
+    /// What becomes of them, or what is adopted.
     pub mode: Mode,
     /// Who opened it.
     pub opener: OfficialName,
@@ -250,8 +295,16 @@ impl Statement {
     /// # Errors
     /// [`StatementError`] where it names nothing, too much, something twice, or a time that is none.
     pub fn new(parts: StatementParts) -> Result<Self, StatementError> {
-        if parts.datasets.is_empty() || parts.datasets.len() > MAX_POINTS {
-            return Err(StatementError::Datasets { found: parts.datasets.len() });
+        let found = parts.datasets.len();
+        match &parts.mode {
+            Mode::Adoption(_) if found != 0 => return Err(StatementError::DatasetsAdopted { found }),
+            Mode::Adoption(Adoption { charter, pinned }) if charter.hash == *pinned => {
+                return Err(StatementError::PinnedAlready { charter: *charter });
+            }
+            Mode::Lease(_) | Mode::Release { .. } if found == 0 || found > MAX_POINTS => {
+                return Err(StatementError::Datasets { found });
+            }
+            _ => {}
         }
         for (index, at) in parts.datasets.iter().enumerate() {
             if parts.datasets.iter().take(index).any(|earlier| earlier.dataset == at.dataset) {
@@ -298,7 +351,7 @@ impl Statement {
         &self.0.datasets
     }
 
-    /// What becomes of them.
+    /// What becomes of them, or what is adopted.
     pub const fn mode(&self) -> &Mode {
         &self.0.mode
     }

@@ -1,7 +1,7 @@
 //! From a directory and a TPM to a service that is ready, and the tasks that keep it so.
 //!
 //! The order is the argument: the charter's chain is checked and is not older than what was seen; the TPM that it names is
-//! opened, with the keys that it names, and its pin names that very network; only then is anything signed, written or
+//! opened, with the keys that it names, and its pin names a charter of that chain; only then is anything signed, written or
 //! served. What was read anew is durable before it is in force.
 
 use std::{
@@ -18,7 +18,7 @@ use crate::{
     protocol::{
         charter::{Authority, ChainError, CharterError, CharterSeen, SignedCharter, VerifiedCharter},
         hash::Hash,
-        ids::{CharterId, EmbassyName, NameError, SubjectName},
+        ids::{CharterAt, EmbassyName, NameError, SubjectName},
         paragraph::Reason,
         roll::{Act, Who},
         statement::Resets,
@@ -97,16 +97,19 @@ pub enum BootError {
     /// The TPM.
     #[error("{0}")]
     Tpm(#[from] TpmError),
-    /// The TPM serves another network.
+    /// The disk shows less than the TPM was told of.
     #[error(
-        "the charters are of the network {charter}, and this TPM's charter pin names {pin}: these are the files of another \
-         network, or this is the machine of another one"
+        "the quorum told this TPM of the charter {pin}, and no charter here is that one; the newest here is version {newest}. \
+         The disk was put back to an older state: a backup, or somebody at this machine. Put the charters in force into the \
+         folder charters (home and every official have them) and start again; if nobody here put back a backup, tell the officials \
+         first",
+        newest = newest.version
     )]
-    OtherNetwork {
-        /// The charters'.
-        charter: CharterId,
-        /// The TPM's.
-        pin: CharterId,
+    RolledBack {
+        /// What the TPM's charter pin holds.
+        pin: Hash,
+        /// The newest charter on the disk and in the store.
+        newest: CharterAt,
     },
     /// The access policy.
     #[error("{0}. The policy that the charter names belongs into the folder policy of the directory")]
@@ -191,15 +194,17 @@ pub async fn open(
         places: settings.places.clone(),
     };
     let address = TpmAddress::new(&settings.tcti);
-    let (network, now) = (charter.id(), clock());
+    let (pinned, now) = (charter.clone(), clock());
     let opened = {
         let (leafing, trust) = (leafing.clone(), trust.clone());
         tokio::task::spawn_blocking(move || {
             let mut taken = Taken::default();
             let tpm = taken.tpm(|| EmbassyTpm::open_chartered(&address, &facts, &keys))?;
             let pin = taken.tpm(|| tpm.charter_pin())?;
-            if pin != network {
-                return Err(BootError::OtherNetwork { charter: network, pin });
+            // protocol.md §12.10: not older than what the quorum told the TPM of. The TPM's objects are this network's: what the
+            // charter says of them has just held.
+            if pinned.find(&pin).is_none() {
+                return Err(BootError::RolledBack { pin, newest: pinned.charter().at() });
             }
             let leaf = taken.tpm(|| Leaf::issue_by_tpm(&leafing, &tpm, &trust, now, &mut OsRng))?;
             let clock = taken.tpm(|| tpm.clock())?;

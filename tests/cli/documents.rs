@@ -15,8 +15,8 @@ use chancery::protocol::{
     hash::Hash,
     hybrid::HybridSecretKey,
     ids::{
-        AgentName, Attempt, CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName, OwnerName,
-        QuorumKind, WitnessName,
+        AgentName, Attempt, CharterAt, CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName,
+        OwnerName, QuorumKind, WitnessName,
     },
     offer::{Offer, Opening, SignedOffer},
     partial,
@@ -138,6 +138,7 @@ pub fn ceremony() -> Ceremony {
     let handle = |at| NvHandle::new(at).unwrap();
     let facts = CustodyFacts::new(CustodyFactsParts {
         charter: CharterId(Hash::of_bytes(b"the founding charter")),
+        in_force: CharterAt { version: 2, hash: Hash::of_bytes(b"the completed charter") },
         embassy: EmbassyName::new("luxembourg").unwrap(),
         generation: Generation::FIRST,
         unseal: QuorumFacts { key: unseal.certified[0].key.clone(), members: members.clone() },
@@ -197,9 +198,9 @@ pub fn ceremony() -> Ceremony {
     })
     .unwrap();
     let signed_statement = SignedStatement::sign(statement.clone(), &secrets[0].0).unwrap();
-    let opening = Opening { slot: slot.id(), nonce: TpmNonce::from_bytes(&[0xc5; 32]).unwrap() };
+    let opening = Opening { subject: slot.id(), nonce: TpmNonce::from_bytes(&[0xc5; 32]).unwrap() };
     let ceremony_key = HybridSecretKey::random(&mut rng);
-    let offer = Offer::new(signed_statement.clone(), 1, ceremony_key.public().clone(), vec![opening]).unwrap();
+    let offer = Offer::new(signed_statement.clone(), 1, Some(ceremony_key.public().clone()), vec![opening]).unwrap();
     let signed_offer = SignedOffer::sign(offer.clone(), &embassy).unwrap();
     let versions = [verified.clone()];
     let review = Review { facts: &facts, versions: &versions, now: UnixTime(1_800_000_060), recipient: None };

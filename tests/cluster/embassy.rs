@@ -111,7 +111,7 @@ impl<'w> Embassy<'w> {
         let going_on =
             self.slots.values().filter_map(|slot| slot.ceremony.as_ref()).filter(|known| known.holds_its_opener());
         let open: Vec<_> = going_on.map(|known| (known.id(), known.opener().clone())).collect();
-        let admission = Admission { resets: self.resets(), leases, open: &open };
+        let admission = Admission { resets: self.resets(), leases, pinned: self.world.facts.charter().0, open: &open };
         let id = signed.unverified().id();
         // The service finds a known statement in its store, whatever became of it.
         if self.slots.contains_key(&id) {
@@ -211,7 +211,7 @@ impl<'w> Embassy<'w> {
             let version =
                 self.world.versions.iter().position(|version| version.description().dataset == at.dataset).unwrap();
             match self.tpm.park(self.now.0, &mut self.rng) {
-                Ok(nonce) => openings.push(Opening { slot: self.world.slot(version).id(), nonce }),
+                Ok(nonce) => openings.push(Opening { subject: self.world.slot(version).id(), nonce }),
                 Err(fault) => return Event::NotOffered { attempt, why: format!("{fault:?}"), again: true },
             }
         }
@@ -221,7 +221,7 @@ impl<'w> Embassy<'w> {
         let nonces = openings.iter().map(|opening| opening.nonce).collect();
         let halves = openings.iter().map(|_| None).collect();
         slot.sessions.insert(attempt, Sessions { nonces, halves });
-        let offer = Offer::new(statement, attempt, public, openings).unwrap();
+        let offer = Offer::new(statement, attempt, Some(public), openings).unwrap();
         Event::Offered { offer: Box::new(SignedOffer::sign(offer, &self.world.embassy).unwrap()), key }
     }
 
@@ -237,6 +237,7 @@ impl<'w> Embassy<'w> {
                 let halves = self.ask(id, attempt, &asked)?;
                 self.install(id, openings, &halves)
             }
+            Material::Adoption(_) => panic!("nobody adopts a charter in these stories"),
             Material::Release(quorate) => {
                 let asked: Vec<_> = quorate
                     .into_openings()

@@ -163,6 +163,7 @@ impl Cluster {
                     let over = self.embassy.now >= unseal.statement().expires_at();
                     assert!(over, "honest work is lost: {id} ended before its time");
                 }
+                Some(Outcome::Adopted) => panic!("nobody adopts a charter in these stories: {id}"),
                 Some(Outcome::Leased) | None => {}
             }
             let Some(told) = told.get(&id).filter(|told| told.ended.is_none()) else { continue };

@@ -194,7 +194,7 @@ impl<'w> People<'w> {
         let claimed = if matches!(how, Spoil::Name) { world.people[(who + 1) % 5].position } else { *position };
         let mut aad = Writer::new();
         aad.value(&hash).value(&claimed);
-        let to = checked.offer().ceremony_key();
+        let to = checked.offer().ceremony_key().unwrap();
         let label = Label::CONTRIBUTION_SEAL;
         let sealed = hybrid::seal(to, label, hash.as_bytes(), &aad.finish(), &plain, &mut self.rng).unwrap();
 
@@ -241,9 +241,9 @@ pub fn with_other_nonces(world: &World, honest: &SignedOffer, nonces: &[TpmNonce
         .openings()
         .iter()
         .zip(nonces)
-        .map(|(opening, nonce)| Opening { slot: opening.slot, nonce: *nonce })
+        .map(|(opening, nonce)| Opening { subject: opening.subject, nonce: *nonce })
         .collect();
     let statement = offer.signed_statement().clone();
-    let changed = Offer::new(statement, offer.attempt(), offer.ceremony_key().clone(), openings).unwrap();
+    let changed = Offer::new(statement, offer.attempt(), offer.ceremony_key().cloned(), openings).unwrap();
     SignedOffer::sign(changed, &world.embassy).unwrap()
 }

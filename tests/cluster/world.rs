@@ -17,7 +17,10 @@ use chancery::{
         group::Point,
         hash::Hash,
         hybrid::HybridSecretKey,
-        ids::{CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName, OwnerName, SubjectName},
+        ids::{
+            CharterAt, CharterId, DatasetName, DatasetVersion, EmbassyName, Generation, OfficialName, OwnerName,
+            SubjectName,
+        },
         partial::PreparedQuorum,
         quorum::{Position, Threshold},
         quorum_key::QuorumKey,
@@ -108,6 +111,7 @@ impl World {
         let handle = |at| NvHandle::new(at).unwrap();
         let facts = CustodyFacts::new(CustodyFactsParts {
             charter: CharterId(Hash([1; 32])),
+            in_force: CharterAt { version: 2, hash: Hash([2; 32]) },
             embassy: EmbassyName::new("luxembourg").unwrap(),
             generation: Generation::FIRST,
             unseal: QuorumFacts { key: key.clone(), members: members.clone() },

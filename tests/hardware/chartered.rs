@@ -5,8 +5,9 @@ use chancery::{
     protocol::{
         facts::{CustodyFacts, CustodyFactsParts, MachineFacts, OfficialFacts, QuorumFacts},
         group::Point,
+        hash::Hash,
         hybrid::HybridSecretKey,
-        ids::OfficialName,
+        ids::{CharterAt, OfficialName},
         quorum::Threshold,
         quorum_key::QuorumKey,
         secret::SecretScalar,
@@ -53,6 +54,7 @@ fn facts(rig: &Rig, change: impl FnOnce(&mut MachineFacts)) -> CustodyFacts {
     change(&mut machine);
     CustodyFacts::new(CustodyFactsParts {
         charter: rig.plan.charter,
+        in_force: CharterAt { version: 2, hash: Hash([2; 32]) },
         embassy: rig.plan.embassy.clone(),
         generation: rig.plan.generation,
         unseal: QuorumFacts { key: dealt(rig.plan.unseal), members: members.clone() },

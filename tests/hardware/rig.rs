@@ -154,7 +154,7 @@ pub(crate) fn provision(
     tpm.define_registers(owner).unwrap();
     let content = approved(plan, profile);
     assert_eq!(run(tpm, people, &quorum, Order::WriteRegister(content)), Ok(Outcome::Done));
-    assert_eq!(run(tpm, people, &quorum, Order::WriteCharterPin(plan.charter)), Ok(Outcome::Done));
+    assert_eq!(run(tpm, people, &quorum, Order::WriteCharterPin(plan.charter.0)), Ok(Outcome::Done));
     tpm.make_keys(roll_seed).unwrap()
 }
 

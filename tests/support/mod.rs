@@ -198,6 +198,8 @@ pub fn request(identity: Identity, key: Point) -> Request {
 pub struct Wish {
     pub k: u8,
     pub n: u8,
+    /// How many amend; as many as unseal, where nothing else is wished.
+    pub amend: Option<u8>,
     pub embassies: Vec<&'static str>,
     pub class: HardwareClass,
     pub leases: bool,
@@ -212,6 +214,7 @@ impl Default for Wish {
         Self {
             k: 3,
             n: 5,
+            amend: None,
             embassies: vec!["luxembourg"],
             class: HardwareClass::Firmware,
             leases: true,
@@ -340,7 +343,7 @@ impl World {
             ..draft
         };
         let mut completed = SignedCharter::unsigned(Charter::new(completed).unwrap());
-        sign(&mut completed, &home, officials.iter().take(usize::from(wish.k)));
+        sign(&mut completed, &home, officials.iter().take(usize::from(wish.amend.unwrap_or(wish.k))));
         let charter = completed.clone().succeed(&founded).unwrap();
         let facts = charter.charter().facts(&sites[0].name).unwrap();
         let datasets = DATASETS.iter().map(|name| dataset(&facts, &owner, name)).collect();
@@ -372,6 +375,11 @@ impl World {
     pub fn version(&self, index: usize) -> VerifiedVersion {
         let dataset = &self.datasets[index];
         verified(&self.facts(), &self.owner, dataset)
+    }
+
+    /// Takes a successor, as everybody in this world does from now on.
+    pub fn succeed(&mut self, next: &SignedCharter) {
+        self.charter = next.clone().succeed(&self.charter).unwrap();
     }
 
     /// The charter's next version after a change, signed by home and as many officials as it takes.
@@ -444,7 +452,7 @@ fn draft(
             .chain(wish.last.clone())
             .collect(),
         unseal: QuorumRule { threshold: unseal, members: members.clone() },
-        amend_k: unseal.k(),
+        amend_k: wish.amend.unwrap_or(unseal.k()),
         recovery: QuorumRule { threshold: recovery, members },
         expiry_max_seconds: EXPIRY_MAX,
         embassies: embassies
@@ -490,7 +498,7 @@ fn provisioned(
     order(&tpm, officials, plan.amend.k(), Order::MoveGeneration);
     tpm.define_registers(&auths.owner).unwrap();
     order(&tpm, officials, plan.amend.k(), Order::WriteRegister(approved(plan, &profile)));
-    order(&tpm, officials, plan.amend.k(), Order::WriteCharterPin(plan.charter));
+    order(&tpm, officials, plan.amend.k(), Order::WriteCharterPin(plan.charter.0));
     let keys = tpm.make_keys(&Secret::random(&mut OsRng)).unwrap();
     let (custody_key, identity_key) = (tpm.custody_point().unwrap(), tpm.identity_point().unwrap());
     let authority = home.issue(&request(identity(Role::EmbassyAuthority, plan.embassy.as_str()), identity_key));

@@ -148,7 +148,14 @@ impl Inspect for Contribution {
                 let text = format!("by {}, for the command {command}, {seconds} seconds", approval.position());
                 (format!("approval {}", number.saturating_add(1)), text)
             })
-            .fact("partial decapsulations", "sealed to the ceremony key, as are the shares of w")
+            .fact(
+                "partial decapsulations",
+                if self.is_sealed() {
+                    "sealed to the ceremony key, as are the shares of w"
+                } else {
+                    "none: nothing is opened with it"
+                },
+            )
             .unchecked("the official's signature and approvals: they need the custody facts and the offer")
     }
 }
@@ -184,12 +191,18 @@ fn statement(sheet: Sheet, statement: &Statement) -> Sheet {
 }
 
 fn offer(sheet: Sheet, offer: &Offer) -> Sheet {
+    let key = offer.ceremony_key().map_or_else(|| "none: nothing is sealed".to_owned(), hybrid);
+    let adopted = offer.statement().mode().adoption().into_iter();
     statement(sheet, offer.statement())
         .fact("offer's hash", offer.hash())
         .fact("attempt", offer.attempt())
-        .fact("ceremony key", hybrid(offer.ceremony_key()))
+        .fact("ceremony key", key)
+        .each(adopted.zip(offer.openings()), |(adoption, opening)| {
+            let nonce = hex(opening.nonce.as_bytes());
+            (format!("pin for charter version {}", adoption.charter.version), format!("TPM nonce {nonce}"))
+        })
         .each(offer.statement().datasets().iter().zip(offer.openings()), |(at, opening)| {
             let nonce = hex(opening.nonce.as_bytes());
-            (format!("slot for {}", at.dataset), format!("{}, TPM nonce {nonce}", opening.slot))
+            (format!("slot for {}", at.dataset), format!("{}, TPM nonce {nonce}", opening.subject))
         })
 }

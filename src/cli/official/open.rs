@@ -1,19 +1,22 @@
 //! `chancery official open`: opens a ceremony, with a statement that this official signs. It approves nothing yet.
+//!
+//! What is opened are datasets, for a lease or a release; or, with --adopt, nothing: the TPM is told which charter is in force.
 
 use std::{io::Write, path::PathBuf};
 
 use chancery::{
     client::{
-        api::DatasetLine,
+        api::{DatasetLine, Status},
         official::{Directory, DirectoryError, Rise, Visit},
         system_clock,
     },
     protocol::{
         certificate::UnixTime,
+        hash::Hash,
         ids::{AgentName, DatasetName, DatasetVersion, EmbassyName},
         paragraph::Purpose,
         recipient::RecipientCard,
-        statement::{DatasetAt, LeaseTerms, Mode, Resets, SignedStatement, Statement, StatementParts},
+        statement::{Adoption, DatasetAt, LeaseTerms, Mode, Resets, SignedStatement, Statement, StatementParts},
         wire::Document,
     },
 };
@@ -34,6 +37,11 @@ const AFTER_HELP: &str = "\
 A lease keeps the keys in the embassy's memory, for the named agents, this long and this often. A release sends them to one \
 recipient, and the embassy never has them; the recipient hands you a card.
 
+With --adopt nothing is opened: the embassy's TPM is told which charter is in force, and the embassy starts with no older one \
+afterwards, whatever is put on its disk. Do it after every new charter, at every embassy; `chancery official status` says where it \
+is due. It takes as many officials as the charter says amend an embassy. If the embassy does not have the charter yet, it gets it \
+from you.
+
 Every reset or restart of the machine since the statement you last agreed to is shown. If there was one, you acknowledge it by \
 giving the present counts: --acknowledge RESETS/RESTARTS. Ask what happened before you do.
 
@@ -43,9 +51,10 @@ Examples:
   chancery official open --embassy luxembourg --purpose \"restore the land register after the flood\" \\
       --dataset land-register --agent restorer --for 8h --unwraps 100000
   chancery official open --embassy luxembourg --purpose \"hand the police files to the court\" \\
-      --dataset police-files@3 --release court.card --expires 2d";
+      --dataset police-files@3 --release court.card --expires 2d
+  chancery official open --embassy luxembourg --adopt --purpose \"clara has a new connection certificate\"";
 
-/// Open a ceremony to unseal datasets
+/// Open a ceremony: to unseal datasets, or to adopt the charter in force
 #[derive(Args)]
 #[command(after_long_help = AFTER_HELP)]
 pub(super) struct Arguments {
@@ -56,20 +65,23 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TEXT", value_parser = purpose)]
     purpose: Purpose,
     /// A dataset, at its highest version or at the one behind @; may be given up to eight times
-    #[arg(long, value_name = "NAME[@VERSION]", required = true, value_parser = dataset)]
+    #[arg(long, value_name = "NAME[@VERSION]", required_unless_present = "adopt", value_parser = dataset)]
     dataset: Vec<(DatasetName, Option<DatasetVersion>)>,
     /// An agent that may unwrap under the lease; may be given several times
-    #[arg(long, value_name = "NAME", required_unless_present = "release")]
+    #[arg(long, value_name = "NAME", required_unless_present_any = ["release", "adopt"])]
     agent: Vec<AgentName>,
     /// How long the lease lasts: 8h, 30m, 1d12h
-    #[arg(long = "for", value_name = "SPAN", value_parser = span::seconds, required_unless_present = "release")]
+    #[arg(long = "for", value_name = "SPAN", value_parser = span::seconds, required_unless_present_any = ["release", "adopt"])]
     lasts: Option<u32>,
     /// How many unwraps the lease allows
-    #[arg(long, value_name = "NUMBER", required_unless_present = "release")]
+    #[arg(long, value_name = "NUMBER", required_unless_present_any = ["release", "adopt"])]
     unwraps: Option<u64>,
     /// Release to the recipient of this card, instead of a lease
     #[arg(long, value_name = "CARD", conflicts_with_all = ["agent", "lasts", "unwraps"])]
     release: Option<PathBuf>,
+    /// Open nothing: have the TPM hold the hash of the charter in force
+    #[arg(long, conflicts_with_all = ["dataset", "agent", "lasts", "unwraps", "release"])]
+    adopt: bool,
     /// When the ceremony ends if nothing came of it
     #[arg(long, value_name = "SPAN", value_parser = span::seconds, default_value = "1d")]
     expires: u32,
@@ -108,14 +120,21 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     wait(async {
         let (visit, _) = Visit::begin(&mut directory, &keys, &arguments.embassy).await?;
         let facts = directory.facts(&arguments.embassy)?;
-        let mode = mode(arguments, &directory)?;
         let status = visit.status().await.map_err(DirectoryError::from)?;
+        let mode = mode(arguments, &directory, &status)?;
         let (Some(reset_count), Some(restart_count)) = (status.reset_count, status.restart_count) else {
             let what = format!("{} does not say how often its TPM was reset", arguments.embassy);
             return Err(Failure::Refused(what, "Whoever runs the machine can say what is wrong with its TPM"));
         };
         let acknowledged = Resets { reset_count, restart_count };
         acknowledge(arguments, &directory, acknowledged, out)?;
+        if let Mode::Adoption(adoption) = &mode {
+            for version in visit.bring_charters(&directory, status.charter_version).await? {
+                writeln!(out, "{} took charter version {version} from you", arguments.embassy)?;
+            }
+            show::adopting(out, &directory.adoption(&arguments.embassy, &adoption.pinned)?)?;
+            writeln!(out)?;
+        }
         let versions = visit.datasets().await.map_err(DirectoryError::from)?.versions;
         let datasets = arguments.dataset.iter().map(|wanted| at(wanted, &versions)).collect::<Result<Vec<_>, _>>()?;
         let now = system_clock();
@@ -161,7 +180,10 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     })
 }
 
-fn mode(arguments: &Arguments, directory: &Directory) -> Result<Mode, Failure> {
+fn mode(arguments: &Arguments, directory: &Directory, status: &Status) -> Result<Mode, Failure> {
+    if arguments.adopt {
+        return adoption(arguments, directory, status).map(Mode::Adoption);
+    }
     if let Some(path) = &arguments.release {
         let expected = Expected {
             what: "a recipient's card",
@@ -190,6 +212,25 @@ fn mode(arguments: &Arguments, directory: &Directory) -> Result<Mode, Failure> {
         duration_seconds: arguments.lasts.unwrap_or_default(),
         unwraps: arguments.unwraps.unwrap_or_default(),
     }))
+}
+
+/// The charter in force here, after the one that the TPM was told of last.
+fn adoption(arguments: &Arguments, directory: &Directory, status: &Status) -> Result<Adoption, Failure> {
+    let embassy = &arguments.embassy;
+    let charter = directory.charter()?.charter().at();
+    let Some(pinned) = &status.pinned_hash else {
+        let what = format!("{embassy} does not say which charter its TPM holds");
+        return Err(Failure::Refused(what, "Whoever runs the machine can say what is wrong with its TPM"));
+    };
+    let pinned: Hash = pinned.parse().map_err(|_| {
+        let what = format!("what {embassy} says of its TPM's charter pin does not read");
+        Failure::Refused(what, "Tell the others; nothing was opened")
+    })?;
+    if pinned == charter.hash {
+        let what = format!("charter version {} is adopted at {embassy} already: its TPM holds it", charter.version);
+        return Err(Failure::Refused(what, "There is nothing to do; nothing was opened"));
+    }
+    Ok(Adoption { charter, pinned })
 }
 
 /// Every rise since the statement this official agreed to last is shown, and has to be acknowledged with the numbers.

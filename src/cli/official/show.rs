@@ -5,7 +5,7 @@ use std::io::Write;
 use chancery::{
     client::{
         leases::LeaseView,
-        official::{Reviewed, Told},
+        official::{Adopting, Reviewed, Told},
     },
     protocol::{ids::OfficialName, statement::Statement},
 };
@@ -33,6 +33,20 @@ pub(super) fn statement(out: &mut dyn Write, statement: &Statement) -> Result<()
     Ok(())
 }
 
+/// What adopting a charter changes, and what for.
+pub(super) fn adopting(out: &mut dyn Write, adopting: &Adopting) -> Result<(), Failure> {
+    let Adopting { from, to, changes } = adopting;
+    writeln!(out, "WHAT IS ADOPTED")?;
+    line(out, "the TPM was told of", &format!("charter version {}", from.version))?;
+    line(out, "it is to be told of", &format!("charter version {}, in force here", to.version))?;
+    line(out, "then", &format!("this embassy starts with no charter before version {} any more", to.version))?;
+    writeln!(out, "  what version {} changes of version {}:", to.version, from.version)?;
+    for change in changes {
+        writeln!(out, "    {}", text::words(change))?;
+    }
+    Ok(())
+}
+
 /// What this machine has checked of an offer, and what only the person can judge.
 pub(super) fn reviewed(out: &mut dyn Write, reviewed: &Reviewed) -> Result<(), Failure> {
     writeln!(out, "THE STATEMENT")?;
@@ -41,6 +55,10 @@ pub(super) fn reviewed(out: &mut dyn Write, reviewed: &Reviewed) -> Result<(), F
         line(out, "the recipient is", &format!("{}, certified by home", recipient.identity()))?;
     }
     writeln!(out)?;
+    if let Some(changed) = reviewed.adopting() {
+        adopting(out, changed)?;
+        writeln!(out)?;
+    }
     writeln!(out, "THE MACHINE")?;
     line(out, "resets and restarts", &reviewed.rise().to_string())?;
     for newer in reviewed.newer() {
@@ -50,13 +68,20 @@ pub(super) fn reviewed(out: &mut dyn Write, reviewed: &Reviewed) -> Result<(), F
     writeln!(out, "CHECKED BY THIS MACHINE")?;
     let slots = reviewed.checked().slots().len();
     let facts = reviewed.facts();
+    let subject = match reviewed.adopting() {
+        Some(Adopting { from, to, .. }) => format!(
+            "charter version {} is the one in force here, and follows version {} in an unbroken chain",
+            to.version, from.version
+        ),
+        None => format!(
+            "{slots} of {slots} slots: the data owner's signature, the proof, and a point never seen in another slot"
+        ),
+    };
     for checked in [
         format!("the charter in force names {} and its keys, and no later charter is known here", facts.embassy()),
         format!("{} signed this statement, and it is in time", reviewed.statement().opener()),
         format!("{} signed this offer (attempt {})", facts.embassy(), reviewed.checked().offer().attempt()),
-        format!(
-            "{slots} of {slots} slots: the data owner's signature, the proof, and a point never seen in another slot"
-        ),
+        subject,
         format!("each command that you allow the TPM was computed here, for {} only", facts.embassy()),
     ] {
         writeln!(out, "  {checked}")?;

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use chancery::{
     client::{
+        api::Status,
         official::{Directory, DirectoryError, Keys, Rise, Visit},
         system_clock,
     },
@@ -131,6 +132,22 @@ fn here(directory: &Directory, out: &mut dyn Write) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Which charter the embassy's TPM was told of, by the chain that is kept here; and what to do where it is not the one in force.
+fn pinned(directory: &Directory, embassy: &EmbassyName, status: &Status) -> String {
+    let Some(said) = &status.pinned_hash else { return "not known: its TPM does not answer, or is new".to_owned() };
+    let Ok(charter) = directory.charter() else { return words(said) };
+    let in_force = charter.charter().parts().version;
+    match said.parse().ok().and_then(|hash| charter.find(&hash)) {
+        Some(known) if known.version == in_force => format!("version {in_force}: adopted"),
+        Some(known) => format!(
+            "version {}, AND VERSION {in_force} IS IN FORCE: it is not adopted yet, and the disk could be put back. \
+             `chancery official open --embassy {embassy} --adopt --purpose ...`",
+            known.version
+        ),
+        None => format!("{}, WHICH IS NO CHARTER KNOWN HERE: ask home, and tell the others", words(said)),
+    }
+}
+
 async fn there(
     directory: &mut Directory,
     keys: &Keys,
@@ -144,6 +161,7 @@ async fn there(
         show::line(out, "NEW", &words(&news))?;
     }
     show::line(out, "charter", &format!("version {}", status.charter_version))?;
+    show::line(out, "charter pin", &pinned(directory, embassy, &status))?;
     if let (Some(reset_count), Some(restart_count)) = (status.reset_count, status.restart_count) {
         let now = Resets { reset_count, restart_count };
         show::line(out, "TPM counts", &now.to_string())?;

@@ -10,6 +10,7 @@ use crate::{
         charter::ChainError,
         dataset_version::VersionError,
         facts::FactsError,
+        hash::Hash,
         ids::{EmbassyName, OfficialName},
         slot::PointSeen,
     },
@@ -92,6 +93,17 @@ pub enum DirectoryError {
     NotInCharter {
         /// The name.
         name: OfficialName,
+    },
+    /// The embassy's TPM was told of a charter that was never seen here.
+    #[error(
+        "the TPM of {embassy} is said to hold the charter {pinned}, and no charter of this network that is known here is that \
+         one. Nothing was signed; ask home which charters there are, and tell the others"
+    )]
+    PinnedUnknown {
+        /// Where.
+        embassy: EmbassyName,
+        /// The hash.
+        pinned: Box<Hash>,
     },
     /// The facts of the charter.
     #[error("{0}. Ask home")]

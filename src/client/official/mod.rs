@@ -34,7 +34,8 @@ use crate::{
         charter::{SignedCharter, VerifiedCharter},
         dataset_version::{CharteredDataset, DatasetVersionRecord, SignedVersion, VerifiedVersion, VersionError},
         facts::CustodyFacts,
-        ids::{EmbassyName, OfficialName},
+        hash::Hash,
+        ids::{CharterAt, EmbassyName, OfficialName},
         wire::Document,
     },
 };
@@ -44,6 +45,17 @@ const MEMORY: &str = "memory.bin";
 const MAX_SETTINGS_BYTES: usize = 64 * 1024;
 /// More versions than a network makes in a lifetime.
 const MAX_FILES: usize = 4096;
+
+/// What an adoption changes, by the charters that are kept here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Adopting {
+    /// The charter that the embassy's TPM was told of last.
+    pub from: CharterAt,
+    /// The charter in force here.
+    pub to: CharterAt,
+    /// What the second changes of the first, a line each.
+    pub changes: Vec<String>,
+}
 
 /// An official's directory, with nobody else at work in it.
 #[derive(Debug)]
@@ -287,6 +299,18 @@ impl Directory {
     /// [`DirectoryError::Charter`] before custody is made.
     pub fn facts(&self, embassy: &EmbassyName) -> Result<CustodyFacts, DirectoryError> {
         Ok(self.charter()?.charter().facts(embassy)?)
+    }
+
+    /// What adopting the charter in force changes at an embassy whose TPM was told of this one last.
+    ///
+    /// # Errors
+    /// [`DirectoryError::PinnedUnknown`] where it is no charter of the chain that is kept here.
+    pub fn adoption(&self, embassy: &EmbassyName, pinned: &Hash) -> Result<Adopting, DirectoryError> {
+        let (chain, charter) = (self.charters()?, self.charter()?);
+        let told = chain.iter().find(|known| known.hash() == *pinned);
+        let unknown = || DirectoryError::PinnedUnknown { embassy: embassy.clone(), pinned: Box::new(*pinned) };
+        let told = told.ok_or_else(unknown)?.charter();
+        Ok(Adopting { from: told.at(), to: charter.charter().at(), changes: told.changes(charter.charter()) })
     }
 
     /// Takes a dataset's record: signed by its owner, for this generation, every slot proven. Gives it verified.

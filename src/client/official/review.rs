@@ -6,7 +6,7 @@
 use rand_core::OsRng;
 
 use crate::{
-    client::official::{Directory, DirectoryError, Keys},
+    client::official::{Adopting, Directory, DirectoryError, Keys},
     keys::file::ShareOf,
     protocol::{
         certificate::UnixTime,
@@ -126,6 +126,7 @@ pub struct Reviewed {
     rise: Rise,
     recipient: Option<Recipient>,
     newer: Vec<String>,
+    adopting: Option<Adopting>,
 }
 
 impl Reviewed {
@@ -169,7 +170,10 @@ impl Reviewed {
             })
         });
         let newer = newer.collect();
-        Ok(Self { checked, facts, position, rise, recipient, newer })
+        // That it is the charter in force here was checked with the offer; from which one it goes on is checked here.
+        let adoption = statement.mode().adoption();
+        let adopting = adoption.map(|adoption| directory.adoption(&embassy, &adoption.pinned)).transpose()?;
+        Ok(Self { checked, facts, position, rise, recipient, newer, adopting })
     }
 
     /// The offer.
@@ -207,6 +211,11 @@ impl Reviewed {
         self.recipient.as_ref()
     }
 
+    /// What the adoption of a charter changes.
+    pub const fn adopting(&self) -> Option<&Adopting> {
+        self.adopting.as_ref()
+    }
+
     /// Datasets of which there is a newer version than the one that is to be opened.
     pub fn newer(&self) -> &[String] {
         &self.newer
@@ -217,18 +226,24 @@ impl Reviewed {
     /// # Errors
     /// [`ReviewError::Directory`], [`ReviewError::Contribute`].
     pub fn contribute(&self, directory: &mut Directory, keys: &Keys) -> Result<Contribution, ReviewError> {
-        let share = keys.share(&ShareOf {
-            charter: self.facts.charter(),
-            quorum: QuorumKind::Unseal,
-            generation: self.facts.generation(),
-            position: self.position,
-        })?;
-        let hybrid = keys.hybrid().map_err(DirectoryError::from)?;
-        let identity = keys.identity().map_err(DirectoryError::from)?;
-        let official = Official { position: self.position, identity: &identity, hybrid: &hybrid, share: &share };
         // The TPM counts from the moment it made the nonce, which was before any official was asked: the longest it is.
         let expiry = self.checked.expiry_max_seconds();
-        let contribution = self.checked.contribute(&self.facts, &official, expiry, &mut OsRng)?;
+        let contribution = if self.adopting.is_some() {
+            // Nothing is opened: the share stays where it is.
+            let identity = keys.identity().map_err(DirectoryError::from)?;
+            self.checked.approve(&self.facts, self.position, &identity, expiry)?
+        } else {
+            let share = keys.share(&ShareOf {
+                charter: self.facts.charter(),
+                quorum: QuorumKind::Unseal,
+                generation: self.facts.generation(),
+                position: self.position,
+            })?;
+            let hybrid = keys.hybrid().map_err(DirectoryError::from)?;
+            let identity = keys.identity().map_err(DirectoryError::from)?;
+            let official = Official { position: self.position, identity: &identity, hybrid: &hybrid, share: &share };
+            self.checked.contribute(&self.facts, &official, expiry, &mut OsRng)?
+        };
         let (embassy, acknowledged) = (self.embassy().clone(), self.statement().parts().acknowledged);
         directory.remember(|memory| {
             memory.keep_resets(&embassy, acknowledged);

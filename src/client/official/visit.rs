@@ -101,6 +101,23 @@ impl Visit {
         Ok(news)
     }
 
+    /// Brings the charters that the embassy does not have yet, in their order. Gives the versions that it took.
+    ///
+    /// # Errors
+    /// [`DirectoryError`].
+    pub async fn bring_charters(&self, directory: &Directory, has: u32) -> Result<Vec<u32>, DirectoryError> {
+        let mut brought = Vec::new();
+        for charter in directory.charters()? {
+            let version = charter.charter().parts().version;
+            if version > has {
+                let body = DocumentBody::of(charter.signed());
+                let _: Taken = self.client.post("/v1/charters", &body, &Repeat::Safe).await?;
+                brought.push(version);
+            }
+        }
+        Ok(brought)
+    }
+
     /// How the embassy is.
     ///
     /// # Errors

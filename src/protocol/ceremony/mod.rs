@@ -15,7 +15,7 @@ use crate::protocol::{
     contribution::{Contribution, OfferRefusal, Review},
     dataset_version::VerifiedVersion,
     facts::CustodyFacts,
-    gathering::{Quorate, Refusal, SealedQuorate},
+    gathering::{AdoptionQuorate, Quorate, Refusal, SealedQuorate},
     hash::Hash,
     hybrid::HybridSecretKey,
     ids::{CeremonyId, OfficialName},
@@ -73,7 +73,7 @@ pub enum Event {
     Offered {
         /// The offer.
         offer: Box<SignedOffer>,
-        /// The ceremony key; none in a release, where everything is sealed to the recipient.
+        /// The ceremony key; none in a release, where everything is sealed to the recipient, and none in an adoption.
         key: Option<HybridSecretKey>,
     },
     /// There is no offer.
@@ -94,7 +94,7 @@ pub enum Event {
     /// Time has passed.
     Tick,
     /// The TPM gave its half of every slot. In a lease the seeds were compared and the lease holds them; in a release the
-    /// TPM's halves are stored, sealed to the recipient.
+    /// TPM's halves are stored, sealed to the recipient. Where a charter is adopted, the charter pin holds its hash.
     Opened {
         /// For which attempt.
         attempt: u32,
@@ -142,20 +142,23 @@ pub enum Material {
     Lease(Quorate),
     /// The approvals; the quorum's halves are sealed to the recipient.
     Release(SealedQuorate),
+    /// The approvals for the charter pin.
+    Adoption(AdoptionQuorate),
 }
 
 /// What to do, once state and entries are durable.
 #[derive(Debug)]
 pub enum Out {
-    /// Park a session per dataset, make a ceremony key (not in a release), have the offer signed: [`Event::Offered`] or
-    /// [`Event::NotOffered`].
+    /// Park a session per dataset, or the one for the charter pin; make a ceremony key (in a lease); have the offer signed:
+    /// [`Event::Offered`] or [`Event::NotOffered`]. Where the pin holds the charter already: [`Event::Opened`].
     MakeOffer {
         /// What to offer.
         statement: Box<SignedStatement>,
         /// Its attempt.
         attempt: u32,
     },
-    /// Finish the parked commands with these approvals, open and compare: [`Event::Opened`] or [`Event::NotOpened`].
+    /// Finish the parked commands with these approvals, open and compare, or read the charter pin: [`Event::Opened`] or
+    /// [`Event::NotOpened`].
     Open {
         /// Which attempt's sessions.
         attempt: u32,
@@ -243,7 +246,7 @@ pub enum ResumeError {
 /// A ceremony of any kind. The driver knows no other type, so that kinds can be added beside it.
 #[derive(Debug)]
 pub enum Ceremony {
-    /// Opens datasets, for a lease or a release.
+    /// Opens datasets, for a lease or a release; or adopts a charter.
     Unseal(Box<Unseal>),
 }
 

@@ -7,7 +7,7 @@ use crate::protocol::{
     wire::{Reader, Wire, WireError, Writer},
 };
 
-/// How a ceremony to unseal ended.
+/// How a ceremony ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// A lease began.
@@ -28,6 +28,8 @@ pub enum Outcome {
     },
     /// Its time was up.
     Expired,
+    /// The TPM's charter pin holds the charter.
+    Adopted,
 }
 
 impl std::fmt::Display for Outcome {
@@ -41,6 +43,7 @@ impl std::fmt::Display for Outcome {
             }
             Self::Stopped { by, reason } => write!(f, "stopped by {by}: {reason}"),
             Self::Expired => f.write_str("expired"),
+            Self::Adopted => f.write_str("the charter is adopted: the TPM holds its hash"),
         }
     }
 }
@@ -53,6 +56,7 @@ impl Wire for Outcome {
             Self::Denied { officials } => out.u8(3).list(officials),
             Self::Stopped { by, reason } => out.u8(4).value(by).value(reason),
             Self::Expired => out.u8(5),
+            Self::Adopted => out.u8(6),
         };
     }
     fn read(input: &mut Reader<'_>) -> Result<Self, WireError> {
@@ -62,7 +66,8 @@ impl Wire for Outcome {
             3 => Ok(Self::Denied { officials: input.list(usize::from(MAX_OFFICIALS), "officials")? }),
             4 => Ok(Self::Stopped { by: input.value()?, reason: input.value()? }),
             5 => Ok(Self::Expired),
-            _ => Err(WireError::Invalid { field: "outcome", reason: "none of the five" }),
+            6 => Ok(Self::Adopted),
+            _ => Err(WireError::Invalid { field: "outcome", reason: "none of the six" }),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::protocol::{
     facts::{CustodyFacts, CustodyFactsParts, FactsError, MachineFacts, OfficialFacts, QuorumFacts},
     group::Point,
     hash::Hash,
-    ids::{CharterId, DatasetName, EmbassyName, OfficialName},
+    ids::{CharterAt, CharterId, DatasetName, EmbassyName, OfficialName},
     label::Label,
     quorum::{MAX_OFFICIALS, QuorumError, Threshold},
     slot::MAX_EMBASSIES,
@@ -254,6 +254,11 @@ impl Charter {
         Hash::of_bytes(&self.encode())
     }
 
+    /// Its place in the chain, and its hash.
+    pub fn at(&self) -> CharterAt {
+        CharterAt { version: self.0.version, hash: self.hash() }
+    }
+
     /// The network's id: the founding charter's hash, which is this one's where it is the founding one.
     pub fn id(&self) -> CharterId {
         self.0.founding.unwrap_or_else(|| CharterId(self.hash()))
@@ -291,6 +296,7 @@ impl Charter {
         let described = described.ok_or_else(|| CharterError::Unknown { place: place(), name: embassy.to_string() })?;
         CustodyFacts::new(CustodyFactsParts {
             charter: self.id(),
+            in_force: self.at(),
             embassy: embassy.clone(),
             generation: custody.generation,
             unseal: QuorumFacts { key: custody.unseal.clone(), members: self.members(&self.0.unseal)? },

@@ -10,7 +10,7 @@ use crate::protocol::{
     charter::{Charter, CharterError, CharterMachine, Country, QuorumRule},
     group::Point,
     hash::Hash,
-    ids::{CharterId, OfficialName},
+    ids::{CharterAt, CharterId, OfficialName},
     label::Label,
     quorum::MAX_OFFICIALS,
     signer::{DigestSigner, SignError},
@@ -399,6 +399,8 @@ pub struct VerifiedCharter {
     authority: Authority,
     /// The last charter of the chain that names custody: this one, or one before.
     custodian: Option<Box<Charter>>,
+    /// Every charter of the chain, the founding one first and this one last.
+    line: Vec<CharterAt>,
 }
 
 impl VerifiedCharter {
@@ -408,7 +410,9 @@ impl VerifiedCharter {
             Some(_) => Some(Box::new(charter.clone())),
             None => last.and_then(|last| last.custodian.clone()),
         };
-        Self { hash: charter.hash(), charter, signed, authority, custodian }
+        let mut line = last.map_or_else(Vec::new, |last| last.line.clone());
+        line.push(charter.at());
+        Self { hash: charter.hash(), charter, signed, authority, custodian, line }
     }
 
     /// Takes a whole chain: the founding charter first, then each successor.
@@ -434,9 +438,14 @@ impl VerifiedCharter {
         &self.signed
     }
 
-    /// Its hash: what the TPM's charter pin holds.
+    /// Its hash: what the TPM's charter pin holds once it is adopted.
     pub const fn hash(&self) -> Hash {
         self.hash
+    }
+
+    /// Which charter of the chain has this hash: this one, one before it, or none.
+    pub fn find(&self, hash: &Hash) -> Option<CharterAt> {
+        self.line.iter().find(|known| known.hash == *hash).copied()
     }
 
     /// The network.

@@ -1,4 +1,5 @@
-//! The embassy's side of a release: it counts what it can check, and passes on the rest sealed.
+//! The embassy's side of a release: it counts what it can check, and passes on the rest sealed. The adoption of a charter is
+//! counted by the same code: there is nothing sealed in it at all.
 //!
 //! Halves are sealed to the recipient, so the embassy judges signatures and approvals alone: enough for the TPM, which asks k
 //! officials. Whether the halves are right, the recipient finds out; so more than k may contribute, and a wrong half costs a
@@ -10,14 +11,14 @@ use crate::protocol::{
     contribution::{CheckedOffer, Contribution},
     facts::CustodyFacts,
     gathering::{GatheringError, Members, NotQuorate, Refusal, check_approvals, members, sender},
-    ids::OfficialName,
+    ids::{CharterAt, OfficialName},
     partial::Receipt,
     quorum::Position,
     slot::VerifiedSlot,
     tpm::approval::TpmApproval,
 };
 
-/// Contributions to one offer of a release.
+/// Contributions to one offer of a release, or of an adoption.
 #[derive(Debug)]
 pub struct SealedGathering {
     checked: CheckedOffer,
@@ -39,7 +40,7 @@ impl SealedGathering {
         {
             return Err(GatheringError::Another { what: "facts" });
         }
-        let (members, need) = (members(facts), facts.unseal().key.threshold().k());
+        let (members, need) = (members(facts), checked.threshold().k());
         Ok(Self { checked, members, need, accepted: BTreeMap::new(), culprits: BTreeSet::new() })
     }
 
@@ -67,6 +68,9 @@ impl SealedGathering {
             return if same { Ok(Receipt::AlreadyAccepted) } else { Err(Refusal::Repeated { official }) };
         }
         check_approvals(&self.checked, contribution, &official, &identity)?;
+        if contribution.is_sealed() && self.checked.offer().ceremony_key().is_none() {
+            return Err(Refusal::Unasked { official });
+        }
         self.accepted.insert(contribution.position(), contribution.clone());
         Ok(Receipt::Accepted { have: self.have(), need: self.need })
     }
@@ -95,23 +99,36 @@ impl SealedGathering {
     ///
     /// # Errors
     /// [`NotQuorate::NotEnough`] before k.
-    pub fn quorate(&self) -> Result<SealedQuorate, NotQuorate> {
+    pub fn quorate(&self) -> Result<Agreed, NotQuorate> {
         if self.have() < self.need {
             let missing = self.members.iter().map(|(name, _)| name);
             let missing = missing.filter(|name| self.contributors().all(|there| there != *name)).cloned().collect();
             return Err(NotQuorate::NotEnough { have: self.have(), need: self.need, missing });
         }
+        if let Some(adoption) = self.checked.offer().statement().mode().adoption() {
+            let approvals = self.accepted.values().flat_map(Contribution::approvals).cloned().collect();
+            return Ok(Agreed::Adoption(AdoptionQuorate { charter: adoption.charter, approvals }));
+        }
         let openings = self.checked.slots().iter().enumerate().map(|(index, slot)| SealedOpening {
             slot: slot.clone(),
             approvals: self.accepted.values().filter_map(|sent| sent.approvals().get(index).cloned()).collect(),
         });
-        Ok(SealedQuorate { openings: openings.collect() })
+        Ok(Agreed::Release(SealedQuorate { openings: openings.collect() }))
     }
 
     fn have(&self) -> u8 {
         // One for each of at most 32 officials.
         u8::try_from(self.accepted.len()).unwrap_or(u8::MAX)
     }
+}
+
+/// What k officials or more agreed to.
+#[derive(Debug)]
+pub enum Agreed {
+    /// The TPM's half for a recipient.
+    Release(SealedQuorate),
+    /// A charter for the charter pin.
+    Adoption(AdoptionQuorate),
 }
 
 /// The token that k officials or more approved: what the TPM's policy takes, and no half of anything.
@@ -124,6 +141,25 @@ impl SealedQuorate {
     /// One per dataset, in the statement's order.
     pub fn into_openings(self) -> Vec<SealedOpening> {
         self.openings
+    }
+}
+
+/// The token that as many officials as amend approved this charter's hash for the charter pin.
+#[derive(Debug)]
+pub struct AdoptionQuorate {
+    charter: CharterAt,
+    approvals: Vec<TpmApproval>,
+}
+
+impl AdoptionQuorate {
+    /// What is adopted.
+    pub const fn charter(&self) -> &CharterAt {
+        &self.charter
+    }
+
+    /// As many approvals as amend or more, in order of position.
+    pub fn approvals(&self) -> &[TpmApproval] {
+        &self.approvals
     }
 }
 

@@ -8,7 +8,7 @@ use crate::protocol::{
     dataset_version::{CharteredDataset, UnsignedVersion},
     facts::{CustodyFactsParts, FactsError, MachineFacts, OfficialFacts, QuorumFacts},
     hybrid::HybridSecretKey,
-    ids::{AgentName, CeremonyId, CharterId, DatasetVersion, EmbassyName, Generation, OwnerName},
+    ids::{AgentName, CeremonyId, CharterAt, CharterId, DatasetVersion, EmbassyName, Generation, OwnerName},
     notice::Stop,
     offer::{Offer, OfferError, Opening, SignedOffer},
     paragraph::Reason,
@@ -31,25 +31,25 @@ use p256::ecdsa::SigningKey;
 use rand_core::{OsRng, RngCore};
 
 /// When everything here happens.
-const NOON: UnixTime = UnixTime(1_800_014_400);
+pub(crate) const NOON: UnixTime = UnixTime(1_800_014_400);
 
-struct Person {
-    position: Position,
-    identity: SigningKey,
+pub(crate) struct Person {
+    pub(crate) position: Position,
+    pub(crate) identity: SigningKey,
     hybrid: HybridSecretKey,
     share: SecretScalar,
 }
 
 pub(crate) struct World {
-    people: Vec<Person>,
+    pub(crate) people: Vec<Person>,
     facts: CustodyFacts,
-    parts: CustodyFactsParts,
-    embassy: SigningKey,
+    pub(crate) parts: CustodyFactsParts,
+    pub(crate) embassy: SigningKey,
     custody_key: SecretScalar,
     owner: SigningKey,
     versions: Vec<VerifiedVersion>,
     seeds: Vec<DatasetSeed>,
-    quorum: PreparedQuorum,
+    pub(crate) quorum: PreparedQuorum,
     key: HybridSecretKey,
 }
 
@@ -85,6 +85,7 @@ pub(crate) fn world(datasets: &[&str]) -> World {
     let handle = |at| NvHandle::new(at).unwrap();
     let parts = CustodyFactsParts {
         charter: CharterId(Hash([1; 32])),
+        in_force: CharterAt { version: 2, hash: Hash([2; 32]) },
         embassy: EmbassyName::new("luxembourg").unwrap(),
         generation: Generation::FIRST,
         unseal: QuorumFacts { key: key.clone(), members: members.clone() },
@@ -133,7 +134,7 @@ pub(crate) fn world(datasets: &[&str]) -> World {
 }
 
 impl World {
-    fn parts(&self, at: &[usize]) -> StatementParts {
+    pub(crate) fn parts(&self, at: &[usize]) -> StatementParts {
         let datasets = at
             .iter()
             .map(|index| self.versions[*index].description())
@@ -158,7 +159,7 @@ impl World {
     }
 
     /// Signed by anna, whoever is said to have opened it.
-    fn signed(&self, parts: StatementParts) -> SignedStatement {
+    pub(crate) fn signed(&self, parts: StatementParts) -> SignedStatement {
         SignedStatement::sign(Statement::new(parts).unwrap(), &self.people[0].identity).unwrap()
     }
 
@@ -177,12 +178,12 @@ impl World {
             let mut nonce = [0; 32];
             OsRng.fill_bytes(&mut nonce);
             Opening {
-                slot: self.versions[*index].slot(&here).unwrap().id(),
+                subject: self.versions[*index].slot(&here).unwrap().id(),
                 nonce: TpmNonce::from_bytes(&nonce).unwrap(),
             }
         });
         let openings = openings.collect();
-        let offer = Offer::new(self.statement(named), 1, self.key.public().clone(), openings).unwrap();
+        let offer = Offer::new(self.statement(named), 1, Some(self.key.public().clone()), openings).unwrap();
         SignedOffer::sign(offer, &self.embassy).unwrap()
     }
 
@@ -258,10 +259,10 @@ impl World {
         let parts = StatementParts { mode: Mode::Lease(terms), nonce: [nonce; 16], ..self.parts(&all) };
         let here = SealedFor::Embassy(self.facts.embassy().clone());
         let openings = self.versions.iter().zip(1..).map(|(version, at)| Opening {
-            slot: version.slot(&here).unwrap().id(),
+            subject: version.slot(&here).unwrap().id(),
             nonce: TpmNonce::from_bytes(&[at; 32]).unwrap(),
         });
-        let offer = Offer::new(self.signed(parts), 1, self.key.public().clone(), openings.collect()).unwrap();
+        let offer = Offer::new(self.signed(parts), 1, Some(self.key.public().clone()), openings.collect()).unwrap();
         let offer = SignedOffer::sign(offer, &self.embassy).unwrap();
         let mut gathering = self.gathering(&offer);
         for place in [0, 1, 2] {
@@ -289,10 +290,10 @@ impl World {
         let parts = StatementParts { mode: Mode::Release { recipient: Box::new(card.clone()) }, ..self.parts(&all) };
         let here = SealedFor::Embassy(self.facts.embassy().clone());
         let openings = self.versions.iter().zip(1..).map(|(version, at)| Opening {
-            slot: version.slot(&here).unwrap().id(),
+            subject: version.slot(&here).unwrap().id(),
             nonce: TpmNonce::from_bytes(&[at; 32]).unwrap(),
         });
-        let offer = Offer::new(self.signed(parts), 1, card.hybrid().clone(), openings.collect()).unwrap();
+        let offer = Offer::new(self.signed(parts), 1, Some(card.hybrid().clone()), openings.collect()).unwrap();
         SignedOffer::sign(offer, &self.embassy).unwrap()
     }
 
@@ -563,7 +564,7 @@ fn an_official_refuses_an_offer_that_is_not_what_home_and_owner_signed() {
     let world = world(&["land", "police"]);
     let around = |parts: StatementParts| {
         let openings = world.offer_showing(&[0], &[0]).unverified().openings().to_vec();
-        let offer = Offer::new(world.signed(parts), 1, world.key.public().clone(), openings).unwrap();
+        let offer = Offer::new(world.signed(parts), 1, Some(world.key.public().clone()), openings).unwrap();
         SignedOffer::sign(offer, &world.embassy).unwrap()
     };
     let here = |generation, embassy: &str, charter| {

@@ -272,6 +272,15 @@ acts! {
         /// How.
         outcome: Outcome,
     }
+    /// The TPM's charter pin holds this charter: it takes no older one any more.
+    62 CharterAdopted "charter adopted" {
+        /// By which ceremony.
+        ceremony: CeremonyId,
+        /// Its version.
+        version: u32,
+        /// Its hash.
+        charter: Hash,
+    }
     /// A lease begins.
     80 Leased "leased" {
         /// Of which ceremony.

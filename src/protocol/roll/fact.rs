@@ -168,7 +168,8 @@ impl Fact for Box<SignedOffer> {
         line("ceremony", offer.statement().id(), lines);
         line("attempt", offer.attempt(), lines);
         line("offer", offer.hash(), lines);
-        offer.openings().iter().for_each(|opening| line("slot", opening.slot, lines));
+        let subject = if offer.statement().mode().adoption().is_some() { "charter" } else { "slot" };
+        offer.openings().iter().for_each(|opening| line(subject, opening.subject, lines));
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::protocol::statement::{LeaseTerms, Mode, Statement, StatementParts};
+use crate::protocol::statement::{Adoption, LeaseTerms, Mode, Statement, StatementParts};
 
 /// A time span as people say it.
 pub(crate) fn duration(seconds: u64) -> String {
@@ -44,6 +44,13 @@ impl Statement {
                 lines.push(("recipient", recipient.unverified_name().to_string()));
                 lines.push(("recipient's card", recipient.hash().to_string()));
             }
+            Mode::Adoption(Adoption { charter, pinned }) => {
+                let mode = "amendment: the TPM is told which charter is in force, and takes no older one afterwards";
+                lines.push(("mode", mode.to_owned()));
+                lines.push(("adopts", format!("charter version {}", charter.version)));
+                lines.push(("its hash", charter.hash.to_string()));
+                lines.push(("instead of", pinned.to_string()));
+            }
         }
         lines.push(("opened by", opener.to_string()));
         lines.push(("opened at", opened_at.to_string()));
@@ -58,6 +65,15 @@ impl Statement {
 
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Mode::Adoption(Adoption { charter, .. }) = self.mode() {
+            return write!(
+                f,
+                "embassy {} is to adopt charter version {}: {}",
+                self.embassy(),
+                charter.version,
+                self.purpose()
+            );
+        }
         write!(f, "embassy {} is to open ", self.embassy())?;
         for (index, at) in self.datasets().iter().enumerate() {
             write!(f, "{}{} (version {})", if index == 0 { "" } else { ", " }, at.dataset, at.version)?;
@@ -69,6 +85,7 @@ impl fmt::Display for Statement {
                 write!(f, " for {}, {lasts}, at most {} unwraps", agents.join(", "), terms.unwraps)?;
             }
             Mode::Release { recipient } => write!(f, " for {} alone", recipient.unverified_name())?,
+            Mode::Adoption(_) => {}
         }
         write!(f, ": {}", self.purpose())
     }

@@ -101,7 +101,7 @@ fn everything_that_a_statement_says_has_its_line() {
 fn a_statement_that_says_nothing_or_too_much_is_none() {
     let terms = || match parts().mode {
         Mode::Lease(terms) => terms,
-        Mode::Release { .. } => panic!("a lease"),
+        Mode::Release { .. } | Mode::Adoption(_) => panic!("a lease"),
     };
     let lease = |terms| StatementParts { mode: Mode::Lease(terms), ..parts() };
     let agent = |name: &str| AgentName::new(name).unwrap();

@@ -119,7 +119,7 @@ impl App {
             return Ok((id, false));
         }
         let versions = self.owned_versions(signed.unverified()).await?;
-        let clock = self.machine(|tpm| tpm.clock()).await?;
+        let (clock, pinned) = self.machine(|tpm| Ok((tpm.clock()?, tpm.charter_pin()?))).await?;
         let _one_after_the_other = self.driver().admitting.lock().await;
         let open: Vec<(CeremonyId, OfficialName)> =
             self.driver().live().iter().filter(|(_, live)| live.holds_its_opener()).map(Live::named).collect();
@@ -131,6 +131,7 @@ impl App {
         let admission = Admission {
             resets: Resets { reset_count: clock.reset_count, restart_count: clock.restart_count },
             leases: here.is_some_and(|here| here.leases),
+            pinned,
             open: &open,
         };
         let recipient = self.recipient_of(signed.unverified());
@@ -383,7 +384,7 @@ impl App {
         read.offer().cloned().ok_or_else(none)
     }
 
-    /// Installs what was opened: a lease, or the parts of a release.
+    /// Installs what was opened: a lease, or the parts of a release. An adopted charter is where it belongs already.
     async fn install(&self, id: CeremonyId, came: Came) -> Result<(), Trouble> {
         match came {
             // Where it is not begun, the seeds are wiped; approvals are good once, so they are asked for again.
@@ -391,6 +392,10 @@ impl App {
                 Ok(_) => Ok(()),
                 Err(error) => Err(Trouble::FreshApprovals { why: error.to_string() }),
             },
+            Came::Pinned => {
+                tracing::info!(ceremony = %id, "the TPM's charter pin was moved");
+                Ok(())
+            }
             Came::Parts(parts) => match self.keep_release(id, &parts).await {
                 Ok(()) => Ok(()),
                 Err(error) => Err(Trouble::FreshApprovals { why: error.to_string() }),
@@ -439,7 +444,11 @@ impl From<NotAdmitted> for Problem {
             NotAdmitted::OneAtATime { .. } => Code::OneCeremonyEach.because(refused),
             NotAdmitted::NoLease => Code::LeasesRefused.because(refused),
             NotAdmitted::NoRecord { .. } => Code::NotFound.because(refused).who("the data owner"),
-            NotAdmitted::Resets { .. } | NotAdmitted::Known { .. } => Code::Conflict.because(refused),
+            NotAdmitted::Resets { .. }
+            | NotAdmitted::Known { .. }
+            | NotAdmitted::NotInForce { .. }
+            | NotAdmitted::Pinned { .. }
+            | NotAdmitted::Adopted { .. } => Code::Conflict.because(refused),
             NotAdmitted::Statement(StatementError::Expired { .. }) => Code::Late.because(refused),
             other => Code::Refused.because(other),
         }

@@ -1,4 +1,5 @@
-//! What the driver does with the TPM, off the threads that serve: making an offer, and opening one at k.
+//! What the driver does with the TPM, off the threads that serve: making an offer, and at k opening its slots or moving the
+//! charter pin.
 //!
 //! Nothing here decides. An offer is judged by the ceremony like a stranger's, and what opens is whatever the quorum's token
 //! and the TPM's policy let open. Secrets live in these calls and in what they return, and the stack that they used is
@@ -24,7 +25,7 @@ use crate::{
         release::ReleaseParts,
         secret::SharedPoint,
         slot::SealedFor,
-        statement::SignedStatement,
+        statement::{Adoption, Mode, SignedStatement},
         tpm::approval::TpmApproval,
     },
     service::{Tpm, arena::without_trace},
@@ -56,8 +57,7 @@ fn never(why: impl std::fmt::Display) -> NoOffer {
     NoOffer { why: why.to_string(), again: false }
 }
 
-/// protocol.md §9.2: a session for each TPM command, its nonce authenticated; a ceremony key, unless everything is for a
-/// recipient; the TPM signs.
+/// protocol.md §9.2: a session for each TPM command, its nonce authenticated; a ceremony key for a lease; the TPM signs.
 pub(super) fn make_offer(
     tpm: &dyn Tpm,
     facts: &CustodyFacts,
@@ -65,21 +65,34 @@ pub(super) fn make_offer(
     statement: SignedStatement,
     attempt: u32,
 ) -> Result<(Vec<ParkedCommand>, Event), NoOffer> {
-    let here = SealedFor::Embassy(facts.embassy().clone());
-    let slots = versions.iter().map(|version| version.slot(&here)).collect::<Option<Vec<_>>>();
-    let slots = slots.ok_or_else(|| never("a dataset version has no slot for this embassy"))?;
-    let orders: Vec<Order> = slots.iter().map(|slot| Order::Decapsulate(*slot.point())).collect();
-    let parked = tpm.begin(&orders)?;
-    let openings = slots.iter().zip(&parked);
+    let mode = statement.unverified().mode();
+    let orders: Vec<(Hash, Order)> = match mode {
+        Mode::Adoption(Adoption { charter, .. }) => {
+            // An earlier attempt came through, and its answer was lost; or another ceremony was faster.
+            if tpm.charter_pin()? == charter.hash {
+                return Ok((Vec::new(), Event::Opened { attempt }));
+            }
+            vec![(charter.hash, Order::WriteCharterPin(charter.hash))]
+        }
+        Mode::Lease(_) | Mode::Release { .. } => {
+            let here = SealedFor::Embassy(facts.embassy().clone());
+            let slots = versions.iter().map(|version| version.slot(&here)).collect::<Option<Vec<_>>>();
+            let slots = slots.ok_or_else(|| never("a dataset version has no slot for this embassy"))?;
+            slots.iter().map(|slot| (slot.id(), Order::Decapsulate(*slot.point()))).collect()
+        }
+    };
+    let parked = tpm.begin(&orders.iter().map(|(_, order)| *order).collect::<Vec<_>>())?;
+    let openings = orders.iter().zip(&parked);
     let openings =
-        openings.map(|(slot, command)| Opening { slot: slot.id(), nonce: command.request().nonce }).collect();
-    let (key, public) = match statement.unverified().mode().recipient() {
-        Some(recipient) => (None, recipient.hybrid().clone()),
-        None => {
+        openings.map(|((subject, _), command)| Opening { subject: *subject, nonce: command.request().nonce }).collect();
+    let (key, public) = match mode {
+        Mode::Lease(_) => {
             let key = HybridSecretKey::random(&mut OsRng);
             let public = key.public().clone();
-            (Some(key), public)
+            (Some(key), Some(public))
         }
+        Mode::Release { recipient } => (None, Some(recipient.hybrid().clone())),
+        Mode::Adoption(_) => (None, None),
     };
     let offer = Offer::new(statement, attempt, public, openings).map_err(never)?;
     let signature = tpm.sign_as_embassy(offer.hash().as_bytes())?;
@@ -104,6 +117,8 @@ pub(super) enum Came {
     Seeds(Vec<Opened>),
     /// The TPM's halves of a release, sealed to its recipient.
     Parts(ReleaseParts),
+    /// The charter pin holds the charter.
+    Pinned,
 }
 
 /// Runs the parked commands with the approvals that the quorum gave, and opens. The commands stay with the caller: those that
@@ -134,7 +149,23 @@ pub(super) fn open(
             let parts = ReleaseParts::seal(&order.offer, to.hybrid(), halves, &mut OsRng);
             parts.map(Came::Parts).map_err(|error| examine(&error))
         }
+        Material::Adoption(quorate) => {
+            let [command] = parked else {
+                return Err(Trouble::FreshApprovals { why: "the session of this offer is gone".to_owned() });
+            };
+            match run(tpm, order.facts, quorate.approvals(), command, in_tpm) {
+                Ok(Outcome::Done) => Ok(Came::Pinned),
+                Ok(Outcome::Shared(_)) => Err(other_command()),
+                // The answer may have been lost, and the pin be written all the same. It says so itself.
+                Err(_) if tpm.charter_pin() == Ok(quorate.charter().hash) => Ok(Came::Pinned),
+                Err(trouble) => Err(trouble),
+            }
+        }
     })
+}
+
+fn other_command() -> Trouble {
+    Trouble::Examine { why: "the TPM ran another command than was ordered".to_owned() }
 }
 
 /// The TPM's half of each slot.
@@ -150,19 +181,24 @@ fn halves(
     }
     let mut halves = Vec::with_capacity(parked.len());
     for (command, approvals) in parked.iter_mut().zip(approvals) {
-        let half = half(tpm, facts, approvals, command, in_tpm);
+        let half = match run(tpm, facts, approvals, command, in_tpm) {
+            Ok(Outcome::Shared(half)) => Ok(half),
+            Ok(Outcome::Done) => Err(other_command()),
+            Err(trouble) => Err(trouble),
+        };
         halves.push(half.map_err(|trouble| after(halves.len(), trouble))?);
     }
     Ok(halves)
 }
 
-fn half(
+/// Runs one parked command with its approvals.
+fn run(
     tpm: &dyn Tpm,
     facts: &CustodyFacts,
     approvals: &[TpmApproval],
     command: &mut ParkedCommand,
     in_tpm: &mut Duration,
-) -> Result<SharedPoint, Trouble> {
+) -> Result<Outcome, Trouble> {
     let mut refused: Vec<(Position, String)> = Vec::new();
     for approval in approvals {
         match command.approve(approval.clone(), facts.expiry_max_seconds()) {
@@ -178,11 +214,7 @@ fn half(
     let began = Instant::now();
     let finished = tpm.finish(command);
     *in_tpm += began.elapsed();
-    match finished {
-        Ok(Outcome::Shared(half)) => Ok(half),
-        Ok(Outcome::Done) => Err(Trouble::Examine { why: "the TPM ran another command than was ordered".to_owned() }),
-        Err(error) => Err(trouble(&error)),
-    }
+    finished.map_err(|error| trouble(&error))
 }
 
 fn trouble(error: &TpmError) -> Trouble {

@@ -90,12 +90,19 @@ impl Machine {
             let register = written(self.tpm.register_content())?;
             let pin = written(self.tpm.charter_pin())?;
             let charter = self.ground.plan.charter;
-            if register.as_deref() == Some(content.as_bytes()) && pin == Some(charter) {
+            // The quorum of a running embassy moves the pin (protocol.md §10.6), and no founding moves it back.
+            if pin.is_some_and(|pin| pin != charter.0) {
+                return Err(TpmError::Order(
+                    "the charter pin was moved to a later charter: this disk shows less than the TPM was told of. Tell the \
+                     officials, and get the charters in force",
+                ));
+            }
+            if register.as_deref() == Some(content.as_bytes()) && pin.is_some() {
                 return Ok(Event::Ordered);
             }
             let (register_written, pin_written) = (register.is_some(), pin.is_some());
             let stage = Stage::Registers { counter_first, pcrs, register_written, pin_written };
-            (stage, vec![Order::WriteRegister(content), Order::WriteCharterPin(charter)])
+            (stage, vec![Order::WriteRegister(content), Order::WriteCharterPin(charter.0)])
         } else {
             self.tpm.define_counter(&self.owner)?;
             if self.tpm.generation_counter()?.is_some() {

@@ -49,6 +49,8 @@ async fn status(State(founding): State<Founding>, caller: Caller) -> Result<Json
         charter: charter.id().to_string(),
         charter_version: parts.version,
         charter_hash: charter.hash().to_string(),
+        pinned_version: None,
+        pinned_hash: None,
         revocation_list: trust.revocations().number(),
         revocation_list_until: trust.revocations().until().0,
         reset_count: None,

@@ -222,6 +222,8 @@ impl Lease {
             Mode::Release { recipient } => {
                 return Err(InstallError::NotALease { recipient: recipient.unverified_name().to_string() });
             }
+            // Nothing is opened by one.
+            Mode::Adoption(_) => return Err(InstallError::Datasets),
         };
         let named = statement.datasets().iter().map(|at| (&at.dataset, at.version));
         let these = opened.iter().map(|opened| (&opened.dataset().dataset, opened.dataset().version));

@@ -108,6 +108,8 @@ struct Ceremony {
     #[serde(deserialize_with = "names")]
     owners: Vec<OwnerName>,
     recipient: Option<Recipient>,
+    #[serde(default)]
+    amendment: bool,
 }
 
 #[derive(Debug, Deserialize)]
@@ -154,6 +156,7 @@ struct Dataset {
 enum Opening {
     Lease { seconds: u32, unwraps: u64 },
     Release,
+    Amendment,
 }
 
 fn name<'de, D: Deserializer<'de>, T>(from: D) -> Result<T, D::Error>
@@ -234,6 +237,7 @@ impl Case {
                     Act::OpenCeremony { mode: Mode::Lease, lease_seconds: *seconds, unwraps: *unwraps }
                 }
                 Opening::Release => Act::OpenCeremony { mode: Mode::Release, lease_seconds: 0, unwraps: 0 },
+                Opening::Amendment => Act::OpenCeremony { mode: Mode::Amendment, lease_seconds: 0, unwraps: 0 },
             },
             "watch ceremony" => Act::WatchCeremony(ceremony()?),
             "contribute" => Act::Contribute(ceremony()?),
@@ -260,7 +264,11 @@ impl Ceremony {
     fn facts(&self) -> CeremonyFacts {
         CeremonyFacts {
             id: self.id.clone(),
-            mode: if self.recipient.is_some() { Mode::Release } else { Mode::Lease },
+            mode: match &self.recipient {
+                _ if self.amendment => Mode::Amendment,
+                Some(_) => Mode::Release,
+                None => Mode::Lease,
+            },
             owners: self.owners.clone(),
             recipient: self.recipient.as_ref().map(|recipient| (recipient.role, recipient.name.clone())),
         }

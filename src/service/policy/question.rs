@@ -81,6 +81,8 @@ pub enum Mode {
     Lease,
     /// The key to one recipient.
     Release,
+    /// No key: what the embassy is changes.
+    Amendment,
 }
 
 impl Mode {
@@ -88,6 +90,7 @@ impl Mode {
         match self {
             Self::Lease => "lease",
             Self::Release => "release",
+            Self::Amendment => "amendment",
         }
     }
 }
@@ -106,9 +109,9 @@ pub(super) fn owners_of(datasets: &[DatasetName], charter: &Charter) -> Vec<Owne
 pub struct CeremonyFacts {
     /// Its id.
     pub id: String,
-    /// Lease or release.
+    /// Lease, release or amendment.
     pub mode: Mode,
-    /// The data owners of its datasets.
+    /// The data owners of its datasets; an amendment has none.
     pub owners: Vec<OwnerName>,
     /// Whom a release goes to: role and name of the certificate in the statement.
     pub recipient: Option<(Role, SubjectName)>,
@@ -199,11 +202,11 @@ pub enum Act<'a> {
     List,
     /// Opening a ceremony.
     OpenCeremony {
-        /// Lease or release.
+        /// Lease, release or amendment.
         mode: Mode,
-        /// How long a lease is to last; 0 for a release.
+        /// How long a lease is to last; 0 for the others.
         lease_seconds: u32,
-        /// How many unwraps it is to have; 0 for a release.
+        /// How many unwraps it is to have; 0 for the others.
         unwraps: u64,
     },
     /// Reading a ceremony, its offer and its events.

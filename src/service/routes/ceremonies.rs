@@ -22,7 +22,6 @@ use crate::{
     },
     protocol::{
         ceremony::{Event, Reply},
-        hash::Hash,
         ids::{CeremonyId, DatasetName},
         statement::{Mode, SignedStatement, Statement},
     },
@@ -52,20 +51,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 /// An id as it stands in a path: 64 hexadecimal digits, in the one form.
 pub(crate) fn id(text: &str) -> Result<CeremonyId, Problem> {
-    let missing = || Code::NotFound.because("a ceremony's id is 64 hexadecimal digits in lower case");
-    let mut bytes = [0; 32];
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != bytes.len() || !rest.is_empty() {
-        return Err(missing());
-    }
-    for (byte, pair) in bytes.iter_mut().zip(pairs) {
-        if !pair.iter().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit)) {
-            return Err(missing());
-        }
-        let pair = std::str::from_utf8(pair).map_err(|_| missing())?;
-        *byte = u8::from_str_radix(pair, 16).map_err(|_| missing())?;
-    }
-    Ok(CeremonyId(Hash(bytes)))
+    let missing = |_| Code::NotFound.because("a ceremony's id is 64 hexadecimal digits in lower case");
+    text.parse().map(CeremonyId).map_err(missing)
 }
 
 impl App {
@@ -78,7 +65,11 @@ impl App {
             let identity = recipient.identity();
             (identity.role, identity.name.clone())
         });
-        let mode = if statement.mode().recipient().is_some() { AskedMode::Release } else { AskedMode::Lease };
+        let mode = match statement.mode() {
+            Mode::Lease(_) => AskedMode::Lease,
+            Mode::Release { .. } => AskedMode::Release,
+            Mode::Adoption(_) => AskedMode::Amendment,
+        };
         CeremonyFacts { mode, ..CeremonyFacts::new(statement.id(), &datasets, recipient, trust.charter().charter()) }
     }
 }
@@ -129,6 +120,7 @@ async fn open(State(app): State<App>, caller: Caller, Body(body): Body<DocumentB
     let (mode, lease_seconds, unwraps) = match signed.unverified().mode() {
         Mode::Lease(terms) => (AskedMode::Lease, terms.duration_seconds, terms.unwraps),
         Mode::Release { .. } => (AskedMode::Release, 0, 0),
+        Mode::Adoption(_) => (AskedMode::Amendment, 0, 0),
     };
     app.ask(&caller, Asked::OpenCeremony { mode, lease_seconds, unwraps })?;
     let (id, new) = app.open_ceremony(signed).await?;

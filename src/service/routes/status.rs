@@ -27,7 +27,8 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 async fn status(State(app): State<App>, caller: Caller) -> Result<Json<api::Status>, Problem> {
     app.ask(&caller, Asked::Look)?;
     // A TPM that is away is no reason to say nothing.
-    let clock = app.machine(|tpm| tpm.clock()).await.ok();
+    let asked = app.machine(|tpm| Ok((tpm.clock()?, tpm.charter_pin()?))).await.ok();
+    let (clock, pinned) = asked.unzip();
     let trust = app.trust().get();
     let parts = trust.charter().charter().parts();
     Ok(Json(api::Status {
@@ -37,6 +38,8 @@ async fn status(State(app): State<App>, caller: Caller) -> Result<Json<api::Stat
         charter: trust.charter().id().to_string(),
         charter_version: parts.version,
         charter_hash: trust.charter().hash().to_string(),
+        pinned_version: pinned.and_then(|pinned| trust.charter().find(&pinned)).map(|known| known.version),
+        pinned_hash: pinned.map(|pinned| pinned.to_string()),
         revocation_list: trust.revocations().number(),
         revocation_list_until: trust.revocations().until().0,
         reset_count: clock.map(|clock| clock.reset_count),

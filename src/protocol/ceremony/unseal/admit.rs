@@ -5,10 +5,11 @@ use crate::protocol::{
         Context, Out, Step,
         unseal::{AwaitingOffer, Case, Unseal},
     },
-    ids::{CeremonyId, DatasetName, DatasetVersion, OfficialName},
+    hash::Hash,
+    ids::{CeremonyId, CharterAt, DatasetName, DatasetVersion, OfficialName},
     roll::{Act, Entry, Who},
     slot::SealedFor,
-    statement::{Mode, Resets, SignedStatement, Statement, StatementError},
+    statement::{Adoption, Mode, Resets, SignedStatement, Statement, StatementError},
 };
 
 /// What the embassy knows of itself at this moment.
@@ -18,6 +19,8 @@ pub struct Admission<'a> {
     pub resets: Resets,
     /// Whether the charter allows leases on this embassy's hardware.
     pub leases: bool,
+    /// What the TPM's charter pin holds now.
+    pub pinned: Hash,
     /// The ceremonies that hold their openers now: [`Ceremony::holds_its_opener`](crate::protocol::ceremony::Ceremony).
     pub open: &'a [(CeremonyId, OfficialName)],
 }
@@ -52,6 +55,30 @@ pub enum NotAdmitted {
     /// Nobody at home certified the recipient, as far as is known here.
     #[error("the recipient of this release is not certified by home, as far as is known here")]
     Recipient,
+    /// It adopts another charter than the one in force.
+    #[error("the statement adopts charter {adopts}; in force here is {in_force}. Open a ceremony for the one in force")]
+    NotInForce {
+        /// The one in the statement.
+        adopts: CharterAt,
+        /// The one in force.
+        in_force: CharterAt,
+    },
+    /// The charter is adopted already.
+    #[error("charter {charter} is adopted: the TPM's charter pin holds it. Nothing to do")]
+    Adopted {
+        /// Which.
+        charter: CharterAt,
+    },
+    /// The charter pin holds something else than the statement says.
+    #[error(
+        "the TPM's charter pin holds {found}; the statement says {stated}. Open a ceremony that says what it holds now"
+    )]
+    Pinned {
+        /// Now.
+        found: Hash,
+        /// In the statement.
+        stated: Hash,
+    },
     /// The TPM counts otherwise than the statement acknowledges.
     #[error(
         "the TPM counts {found}; the statement acknowledges {acknowledged}. Ask what happened to the machine, then open \
@@ -129,6 +156,7 @@ fn admit(statement: &Statement, context: &Context<'_>, admission: &Admission<'_>
             return Err(NotAdmitted::Recipient);
         }
         Mode::Lease(_) | Mode::Release { .. } => {}
+        Mode::Adoption(adoption) => admit_adoption(adoption, *facts.in_force(), admission.pinned)?,
     }
     let here = SealedFor::Embassy(facts.embassy().clone());
     for at in statement.datasets() {
@@ -142,4 +170,15 @@ fn admit(statement: &Statement, context: &Context<'_>, admission: &Admission<'_>
         }
     }
     Ok(())
+}
+
+fn admit_adoption(adoption: &Adoption, in_force: CharterAt, pinned: Hash) -> Result<(), NotAdmitted> {
+    let Adoption { charter, pinned: stated } = *adoption;
+    if charter != in_force {
+        return Err(NotAdmitted::NotInForce { adopts: charter, in_force });
+    }
+    if pinned == charter.hash {
+        return Err(NotAdmitted::Adopted { charter });
+    }
+    if pinned == stated { Ok(()) } else { Err(NotAdmitted::Pinned { found: pinned, stated }) }
 }

@@ -1,4 +1,5 @@
-//! Unseal: an official's statement, the embassy's offer, k officials' contributions, the TPM, and what came of it.
+//! Unseal: an official's statement, the embassy's offer, k officials' contributions, the TPM, and what came of it. The adoption
+//! of a charter goes the same way (D§5), with the amend threshold and no slots.
 //!
 //! [`AwaitingOffer`] → [`Collecting`] → [`Opening`] → [`Ended`], or, in a release, [`Opening`] → [`Released`] → [`Ended`]: what
 //! is sealed to the recipient cannot be judged here, so more officials may contribute while there is time. A lost session
@@ -8,19 +9,21 @@ mod admit;
 mod phase;
 mod record;
 mod standing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::protocol::{
     ceremony::{Context, Event, Out, Outcome, Refused, Reply, Step},
     contribution::Contribution,
-    ids::{CeremonyId, OfficialName},
+    ids::{CeremonyId, CharterAt, OfficialName},
     notice::{Denial, Stop},
     offer::SignedOffer,
     paragraph::Reason,
     quorum::Position,
     roll::{Act, Entry, Who},
-    statement::{SignedStatement, Statement},
+    statement::{Adoption, SignedStatement, Statement},
 };
 
 pub use admit::{Admission, NotAdmitted};
@@ -121,6 +124,7 @@ impl Unseal {
         let (next, reply) = match event {
             Event::Denial(denial) => me.denied(denial, &mut making),
             Event::Stop(stop) => me.stopped(stop, &mut making),
+            Event::Opened { .. } if me.statement().mode().adoption().is_some() => me.adopted(&mut making),
             event => match me {
                 Self::AwaitingOffer(phase) => phase.on(event, &mut making),
                 Self::Collecting(phase) => phase.on(event, &mut making),
@@ -226,6 +230,17 @@ impl Unseal {
         self.end(outcome, making)
     }
 
+    /// protocol.md §20.6: a pin that was moved stays moved, whatever became of the ceremony meanwhile; the roll says so.
+    fn adopted(self, making: &mut Making<'_>) -> (Self, Reply) {
+        let Some(Adoption { charter, .. }) = self.statement().mode().adoption().copied() else {
+            return (self, Reply::Done);
+        };
+        let CharterAt { version, hash } = charter;
+        making.act(Act::CharterAdopted { ceremony: self.id(), version, charter: hash });
+        let next = if self.is_open() { self.end(Outcome::Adopted, making) } else { self };
+        (next, Reply::Done)
+    }
+
     fn denied(mut self, denial: Denial, making: &mut Making<'_>) -> (Self, Reply) {
         if let Some(outcome) = self.outcome() {
             let outcome = outcome.clone();
@@ -246,7 +261,7 @@ impl Unseal {
         }
         self.case_mut().denials.insert(position, denial);
         let against = self.case().denials.len();
-        if against < usize::from(facts.unseal().key.threshold().denials_that_end()) {
+        if against < usize::from(self.statement().mode().threshold(facts).denials_that_end()) {
             return (self, Reply::Taken);
         }
         let names = self.case().denials.values().map(|denial| denial.unverified_official().clone());

@@ -9,7 +9,7 @@ use crate::protocol::{
     },
     certificate::UnixTime,
     contribution::{CheckedOffer, Contribution},
-    gathering::{Gathering, NotQuorate, Refusal, SealedGathering},
+    gathering::{Agreed, Gathering, NotQuorate, Refusal, SealedGathering},
     hash::Hash,
     hybrid::HybridSecretKey,
     ids::OfficialName,
@@ -136,8 +136,8 @@ impl AwaitingOffer {
 pub(super) enum Kind {
     /// The halves are for the ceremony key, which lives and dies here.
     Lease { gathering: Box<Gathering>, key: HybridSecretKey },
-    /// The halves are for the recipient.
-    Release(Box<SealedGathering>),
+    /// The halves are for the recipient; or there are none, in an adoption.
+    Sealed(Box<SealedGathering>),
 }
 
 #[derive(Debug)]
@@ -152,13 +152,13 @@ impl Gathered {
         let checked = CheckedOffer::check(offer, &context.review(), &mut SeenPoints::new());
         let checked = checked.map_err(|error| error.to_string())?;
         let kind = match (checked.offer().statement().mode(), key) {
-            (Mode::Lease(_), Some(key)) if key.public() == checked.offer().ceremony_key() => {
+            (Mode::Lease(_), Some(key)) if Some(key.public()) == checked.offer().ceremony_key() => {
                 let gathering = Gathering::new(checked, context.facts, context.quorum);
                 Kind::Lease { gathering: Box::new(gathering.map_err(|error| error.to_string())?), key }
             }
-            (Mode::Release { .. }, None) => {
+            (Mode::Release { .. } | Mode::Adoption(_), None) => {
                 let gathering = SealedGathering::new(checked, context.facts).map_err(|error| error.to_string())?;
-                Kind::Release(Box::new(gathering))
+                Kind::Sealed(Box::new(gathering))
             }
             _ => return Err("the ceremony key at hand is not the one in the offer".to_owned()),
         };
@@ -177,28 +177,31 @@ impl Gathered {
     fn receive(&mut self, contribution: &Contribution) -> Result<Receipt, Refusal> {
         match &mut self.kind {
             Kind::Lease { gathering, key } => gathering.receive(contribution, key),
-            Kind::Release(gathering) => gathering.receive(contribution),
+            Kind::Sealed(gathering) => gathering.receive(contribution),
         }
     }
 
     pub(super) fn set_aside(&mut self, position: Position) -> bool {
         match &mut self.kind {
             Kind::Lease { gathering, .. } => gathering.set_aside(position),
-            Kind::Release(gathering) => gathering.set_aside(position),
+            Kind::Sealed(gathering) => gathering.set_aside(position),
         }
     }
 
     pub(super) fn contributors(&self) -> Vec<OfficialName> {
         match &self.kind {
             Kind::Lease { gathering, .. } => gathering.contributors().cloned().collect(),
-            Kind::Release(gathering) => gathering.contributors().cloned().collect(),
+            Kind::Sealed(gathering) => gathering.contributors().cloned().collect(),
         }
     }
 
     fn quorate(&self) -> Result<Material, NotQuorate> {
         match &self.kind {
             Kind::Lease { gathering, .. } => gathering.quorate().map(Material::Lease),
-            Kind::Release(gathering) => gathering.quorate().map(Material::Release),
+            Kind::Sealed(gathering) => gathering.quorate().map(|agreed| match agreed {
+                Agreed::Release(quorate) => Material::Release(quorate),
+                Agreed::Adoption(quorate) => Material::Adoption(quorate),
+            }),
         }
     }
 
@@ -284,6 +287,14 @@ impl Collecting {
             self.gathered.set_aside(*position);
         }
         match self.gathered.quorate() {
+            // What is pinned never goes back: not even by approvals that were given before the next charter came.
+            Ok(Material::Adoption(quorate)) if quorate.charter() != making.context.facts.in_force() => {
+                let why = format!(
+                    "charter {} came into force meanwhile. Stop this ceremony, and open one to adopt that",
+                    making.context.facts.in_force()
+                );
+                held(self.case, &self.offer, &why, making)
+            }
             Ok(material) => {
                 let Self { case, offer, gathered, good_until } = self;
                 let opening = Opening { case, offer, gathered, good_until, asked: Asked::Waiting, failures };
@@ -370,15 +381,7 @@ impl Opening {
                 asked_again(self.case, &why, making)
             }
             Trouble::Refused { officials } => self.set_aside(&officials, making),
-            Trouble::Examine { why } => {
-                let why = Reason::of(&why);
-                making.act(Act::NotOpened { ceremony, offer, why: why.clone() });
-                making.send(Out::Forget { attempt: self.case.attempt });
-                let Self { mut case, .. } = self;
-                case.attempt = case.attempt.saturating_add(1);
-                case.trouble = Some(why);
-                Unseal::AwaitingOffer(AwaitingOffer { case, asked: Asked::Held, failures: 0 })
-            }
+            Trouble::Examine { why } => held(self.case, &self.offer, &why, making),
         }
     }
 
@@ -433,7 +436,7 @@ impl Released {
 
     pub(super) fn handed(&self) -> Handed {
         let contributions = match &self.gathered.kind {
-            Kind::Release(gathering) => gathering.contributions().cloned().collect(),
+            Kind::Sealed(gathering) => gathering.contributions().cloned().collect(),
             Kind::Lease { .. } => Vec::new(),
         };
         Handed { offer: self.offer.clone(), contributions }
@@ -473,6 +476,16 @@ fn forget_stray(offer: &SignedOffer, case: &Case, making: &mut Making<'_>) {
     if attempt != case.attempt {
         making.send(Out::Forget { attempt });
     }
+}
+
+/// Nothing goes on before somebody has looked at it.
+fn held(mut case: Case, offer: &SignedOffer, why: &str, making: &mut Making<'_>) -> Unseal {
+    let why = Reason::of(why);
+    making.act(Act::NotOpened { ceremony: case.id, offer: offer.unverified().hash(), why: why.clone() });
+    making.send(Out::Forget { attempt: case.attempt });
+    case.attempt = case.attempt.saturating_add(1);
+    case.trouble = Some(why);
+    Unseal::AwaitingOffer(AwaitingOffer { case, asked: Asked::Held, failures: 0 })
 }
 
 /// Fresh approvals: a new attempt, and nothing else is lost.

@@ -67,7 +67,7 @@ impl Unseal {
     /// How it stands, by the facts of the charter in force.
     pub fn standing(&self, facts: &CustodyFacts) -> Standing {
         let case = self.case();
-        let threshold = facts.unseal().key.threshold();
+        let threshold = case.statement().mode().threshold(facts);
         let (phase, contributed) = match self {
             Self::AwaitingOffer(_) => (Phase::AwaitingOffer, Vec::new()),
             Self::Collecting(phase) => (Phase::Collecting, phase.gathered.contributors()),
