@@ -8,6 +8,7 @@ pub mod accept;
 pub mod arena;
 pub mod boot;
 pub mod directory;
+mod drive;
 mod driver;
 pub mod genesis;
 pub mod lease;

@@ -1,23 +1,20 @@
-//! Drives ceremonies of every kind: one task for each, from its opening to its end and across restarts.
+//! The ceremonies that a statement opens: one task for each, from its opening to its end and across restarts.
 //!
-//! The kinds themselves are `protocol::ceremony`'s, and nothing here knows their rules. A message goes to its ceremony's
-//! task and is answered once the step that it caused is durable; so events of one ceremony come one after the other, and
-//! those of several at once do not wait for each other.
+//! The kinds themselves are `protocol::ceremony`'s, and nothing here knows their rules; how a task goes is `drive.rs`'s. A
+//! message goes to its ceremony's task and is answered once the step that it caused is durable; so events of one ceremony come
+//! one after the other, and those of several at once do not wait for each other.
 
-mod actor;
+mod hands;
 mod perform;
 mod view;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, oneshot, watch},
-    task::JoinSet,
-};
+use tokio::{sync::watch, task::JoinSet};
 
 use crate::{
     client::ceremonies::CeremonyView,
@@ -34,8 +31,9 @@ use crate::{
     },
     service::{
         App,
+        drive::{Line, Task, gone},
         driver::{
-            actor::{Actor, Message, gone, key},
+            hands::{Hands, key},
             perform::Came,
             view::view,
         },
@@ -44,8 +42,6 @@ use crate::{
     store::{Batch, Kind, Put, StoreError},
 };
 
-/// Events of one ceremony that wait. Officials are few; more is somebody's flood.
-const WAITING: usize = 64;
 /// Ceremonies at once. As many officials as a charter may name, each with one.
 const OPEN: usize = 64;
 /// Between two looks at the TPM's count of resets, while a ceremony is open.
@@ -55,14 +51,13 @@ const LOOK: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 struct Live {
     opener: OfficialName,
-    inbox: mpsc::Sender<Message>,
-    shown: watch::Receiver<CeremonyView>,
+    line: Line<Hands>,
 }
 
 impl Live {
     /// A release that was made waits for its recipient, and keeps its opener from nothing.
     fn holds_its_opener(&self) -> bool {
-        self.shown.borrow().phase != Phase::Released.name()
+        self.line.seen().phase != Phase::Released.name()
     }
 
     fn named((id, live): (&CeremonyId, &Self)) -> (CeremonyId, OfficialName) {
@@ -224,34 +219,18 @@ impl App {
         Ok((step, versions))
     }
 
-    /// Starts the task of a ceremony.
+    /// Starts the task of a ceremony whose record is saved with this version and these bytes.
     fn drive(&self, step: Step<Ceremony>, saved: (u64, Vec<u8>), versions: Arc<Vec<VerifiedVersion>>) {
-        let Step { next, entries, outbox } = step;
-        let (id, opener) = (next.id(), next.opener().clone());
-        let (inbox, received) = mpsc::channel(WAITING);
-        let (shown, watched) = watch::channel(view(&next, &self.custody().facts, false));
-        let actor = Actor {
-            app: self.clone(),
-            id,
-            state: Some(next),
-            saved,
-            versions,
-            inbox: received,
-            own: inbox.downgrade(),
-            shown,
-            stop: self.driver().stop.subscribe(),
-            parked: BTreeMap::new(),
-            forgotten: BTreeSet::new(),
-            under_way: 0,
-            asked: Instant::now(),
-            unsaved: entries,
-        };
-        self.driver().live().insert(id, Live { opener, inbox, shown: watched });
+        let (id, opener) = (step.next.id(), step.next.opener().clone());
+        let mut hands = Hands::new(self.clone(), id, versions, saved);
+        let step = hands.stored(step);
+        let (mut task, line) = Task::new(hands, &step.next, Arc::clone(self.store()), self.driver().stop.subscribe());
+        self.driver().live().insert(id, Live { opener, line });
         let app = self.clone();
         let mut tasks = self.driver().tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
-            actor.run(outbox).await;
+            task.run(step).await;
             app.driver().live().remove(&id);
             tracing::info!(ceremony = %id, "a ceremony's task has ended");
         });
@@ -263,17 +242,9 @@ impl App {
     /// A [`Problem`] for a refusal: the ceremony stands as it stood.
     pub(crate) async fn tell(&self, id: CeremonyId, event: Event) -> Result<(Reply, CeremonyView), Problem> {
         let Some(live) = self.driver().one(&id) else { return self.tell_ended(id, event).await };
-        let (answer, answered) = oneshot::channel();
-        live.inbox.try_send(Message::Asked(event, answer)).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => {
-                Code::Busy.because("too many messages wait for this ceremony").retry_after(Duration::from_secs(1))
-            }
-            mpsc::error::TrySendError::Closed(_) => gone(),
-        })?;
-        match answered.await {
-            Ok(Ok((Reply::Refused(refused), _))) => Err(refused.into()),
-            Ok(answer) => answer,
-            Err(_) => Err(gone()),
+        match live.line.ask(event).await? {
+            (Reply::Refused(refused), _) => Err(refused.into()),
+            answer => Ok(answer),
         }
     }
 
@@ -312,14 +283,14 @@ impl App {
     /// [`Code::NotFound`].
     pub(crate) async fn see(&self, id: CeremonyId) -> Result<CeremonyView, Problem> {
         match self.driver().one(&id) {
-            Some(live) => Ok(live.shown.borrow().clone()),
+            Some(live) => Ok(live.line.seen()),
             None => Ok(view(&self.ended(id).await?, &self.custody().facts, self.has_lease(id))),
         }
     }
 
     /// Watches a ceremony; `None` where it is over.
     pub(crate) fn watch(&self, id: CeremonyId) -> Option<watch::Receiver<CeremonyView>> {
-        self.driver().one(&id).map(|live| live.shown)
+        self.driver().one(&id).map(|live| live.line.watch())
     }
 
     /// Ceremonies as they stand: first all that go on, then, by their records, those that are over.
@@ -334,7 +305,7 @@ impl App {
         let mut seen = Vec::new();
         if after.is_none() {
             let live: Vec<Live> = self.driver().live().values().cloned().collect();
-            seen.extend(live.into_iter().map(|live| live.shown.borrow().clone()));
+            seen.extend(live.into_iter().map(|live| live.line.seen()));
         }
         let rows = self.store().list(Kind::Ceremony, after, limit).await?;
         let next = rows.last().map(|(id, _)| id.clone());
@@ -424,7 +395,7 @@ impl App {
             if known.is_some_and(|known| known != clock.reset_count) {
                 tracing::warn!(reset_count = clock.reset_count, "the TPM was reset; fresh approvals are asked for");
                 for one in live {
-                    let _ = one.inbox.send(Message::Reset).await;
+                    one.line.tell(Event::Restarted).await;
                 }
             }
         }
