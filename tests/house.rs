@@ -220,6 +220,29 @@ fn unsafe_code_stands_in_two_files_of_hardware() {
 }
 
 #[test]
+fn the_driver_of_ceremonies_knows_no_kind() {
+    let driver = read(&root().join("src/service/drive.rs")).to_lowercase();
+    assert!(driver.contains("pub(crate) trait kind"), "the driver stands in another file: name it here");
+    let kinds = ["unseal", "genesis", "amend", "recover", "drill", "lease", "release", "enrol", "rotat"];
+    let theirs = ["offer", "statement", "contribut", "approv", "charter", "quorum", "tpm", "board", "protocol::"];
+    for word in kinds.into_iter().chain(theirs) {
+        assert!(
+            !driver.contains(word),
+            "src/service/drive.rs: `{word}` belongs to a kind of ceremony, not to their driver"
+        );
+    }
+    // One loop for all: whoever keeps another one is not driven by it.
+    let driven: Vec<PathBuf> = sources(&["src/service"])
+        .into_iter()
+        .filter(|(_, text)| library_lines(text).any(|line| line.contains("drive::Kind for ")))
+        .map(|(path, _)| path)
+        .collect();
+    for kind in ["src/service/driver/hands.rs", "src/service/genesis/hands.rs"] {
+        assert!(driven.contains(&root().join(kind)), "{kind} is not driven by src/service/drive.rs");
+    }
+}
+
+#[test]
 fn the_simulated_rack_knows_nothing_of_chancery() {
     for (path, text) in sources(&["hsm-sim/src", "hsm-sim/tests"]) {
         assert!(

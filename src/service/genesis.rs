@@ -1,44 +1,51 @@
 //! The founding of an embassy: what `chancery serve` does before the charter names this embassy's machine (protocol.md §19).
 //!
-//! It relays what officials say, has the TPM do what they approve, and trusts nobody. One thing happens at a time, in the
-//! order receive, step, save, do. Its own certificate hangs on a software key that home certified for days; the TPM's identity
+//! It relays what officials say, has the TPM do what they approve, and trusts nobody. The driver of all ceremonies drives it
+//! (`drive.rs`). While the TPM works, and while the store has trouble, whoever looks is shown what stands. Its own certificate hangs on a software key that home certified for days; the TPM's identity
 //! key takes over when the completed charter is in force and home has enrolled it.
 
+mod hands;
 mod machine;
 mod routes;
 pub mod start;
 
 use std::{
-    path::PathBuf,
-    sync::{Arc, Mutex as BlockingMutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
 };
 
 use axum::{Router, middleware};
-use tokio::sync::{Mutex, watch};
+use tokio::{sync::watch, task::JoinHandle};
 
 pub use machine::Machine;
 
 use crate::{
     client::genesis::{GenesisView, Heard},
     protocol::{
-        ceremony::genesis::{BoardError, Event, Genesis, Message, Out, Post, Refusal, Reply, STEPS, Step},
+        ceremony::genesis::{self as ceremony, BoardError, Message, Refusal, Reply, STEPS},
         certificate::UnixTime,
         charter::VerifiedCharter,
         ids::{EmbassyName, OfficialName},
-        roll::Entry,
-        wire::Document,
     },
     service::{
-        boot::charter_key,
-        directory::{CHARTERS, Directory},
+        directory::Directory,
+        drive::{End, Line, Task},
+        genesis::hands::{Event, Hands, Seen},
         peer::{Door, Peer, gate},
         policy::{Act, Asker, Place, Policy, Question},
         problem::{Code, Problem},
         routes::{bounded, no_such_method, no_such_path},
         trust::{Clock, InForce},
     },
-    store::{Batch, Key, Kind, MAX_ROWS, Put, Store, StoreError},
+    store::{Store, StoreError},
 };
+
+/// How long a look waits for what it set going. Whatever the TPM and the store do, it is answered then.
+const LOOK: Duration = Duration::from_secs(5);
+/// How long the first offer may take before the founding serves without it.
+const FIRST: Duration = Duration::from_secs(15);
+/// Before the board is read again, where another process has changed it.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Why a founding cannot begin or go on.
 #[derive(Debug, thiserror::Error)]
@@ -82,16 +89,11 @@ struct Inner {
     clock: Clock,
     store: Arc<dyn Store>,
     policy: Policy,
-    machine: Arc<BlockingMutex<Machine>>,
-    directory: Directory,
-    relay: Mutex<Relay>,
-    founded: watch::Sender<bool>,
-}
-
-struct Relay {
-    chain: Vec<VerifiedCharter>,
-    genesis: Genesis,
-    posts: Vec<Arc<Vec<u8>>>,
+    chain: Arc<RwLock<Vec<VerifiedCharter>>>,
+    founded: Arc<watch::Sender<bool>>,
+    line: Line<Hands>,
+    stop: watch::Sender<bool>,
+    task: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl std::fmt::Debug for Founding {
@@ -110,10 +112,6 @@ impl Door for Founding {
     }
 }
 
-fn post_key(number: u64) -> Key {
-    Key::new(Kind::Genesis, format!("post/{number:010}"))
-}
-
 impl Founding {
     /// Reads the board and takes up where it ends.
     ///
@@ -121,25 +119,39 @@ impl Founding {
     /// [`FoundingError`].
     pub async fn open(parts: FoundingParts) -> Result<Self, FoundingError> {
         let FoundingParts { chain, embassy, trust, clock, store, policy, machine, directory } = parts;
-        let (genesis, posts) = read(store.as_ref(), &trust.get().charter().clone(), &embassy).await?;
-        let founding = Self(Arc::new(Inner {
-            embassy,
-            trust,
-            clock,
-            store,
-            policy,
-            machine: Arc::new(BlockingMutex::new(machine)),
+        let charter = trust.get().charter().clone();
+        let (genesis, posts) = hands::read(store.as_ref(), &charter, &embassy).await?;
+        let (chain, founded) = (Arc::new(RwLock::new(chain)), Arc::new(watch::Sender::new(false)));
+        let mut hands = Hands {
+            embassy: embassy.clone(),
+            clock: Arc::clone(&clock),
+            store: Arc::clone(&store),
+            machine: Arc::new(Mutex::new(machine)),
             directory,
-            relay: Mutex::new(Relay { chain, genesis: genesis.clone(), posts }),
-            founded: watch::Sender::new(false),
-        }));
-        let mut relay = founding.0.relay.lock().await;
-        // What could not be saved or done now is tried again when somebody looks.
-        if let Err(problem) = founding.go(&mut relay, genesis.wake()).await {
-            tracing::warn!(%problem, "the founding waits");
-        }
-        drop(relay);
+            chain: Arc::clone(&chain),
+            founded: Arc::clone(&founded),
+            posts,
+            busy: false,
+        };
+        let first = hands.stored(genesis.wake());
+        let (stop, stopped) = watch::channel(false);
+        let (task, line) = Task::new(hands, &first.next, Arc::clone(&store), stopped.clone());
+        let task = Mutex::new(Some(tokio::spawn(drive(task, first, charter, stopped))));
+        let founding = Self(Arc::new(Inner { embassy, trust, clock, store, policy, chain, founded, line, stop, task }));
+        // What is set going now is there when the first official looks, unless the TPM or the store takes its time.
+        let _ = tokio::time::timeout(FIRST, founding.look()).await;
         Ok(founding)
+    }
+
+    /// Ends its task, and with it the hold on the TPM. What was said is saved, or was never answered.
+    pub async fn close(&self) {
+        self.0.stop.send_replace(true);
+        let task = self.0.task.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(task) = task
+            && let Err(fault) = task.await
+        {
+            tracing::error!(%fault, "the founding's task ended in a fault of chancery's own");
+        }
     }
 
     /// Asks the access policy whether a peer may do something.
@@ -168,14 +180,13 @@ impl Founding {
     }
 
     /// The charter in force: the completed one once it is.
-    pub async fn charter(&self) -> VerifiedCharter {
-        let relay = self.0.relay.lock().await;
-        relay.chain.last().cloned().unwrap_or_else(|| self.0.trust.get().charter().clone())
+    pub fn charter(&self) -> VerifiedCharter {
+        self.chain().pop().unwrap_or_else(|| self.0.trust.get().charter().clone())
     }
 
     /// All charters.
-    pub async fn chain(&self) -> Vec<VerifiedCharter> {
-        self.0.relay.lock().await.chain.clone()
+    pub fn chain(&self) -> Vec<VerifiedCharter> {
+        self.0.chain.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Tells when the completed charter is in force.
@@ -184,14 +195,9 @@ impl Founding {
     }
 
     /// Where it stands, for people.
-    ///
-    /// # Errors
-    /// [`Problem`] where something that had to be saved could not be.
-    pub async fn view(&self) -> Result<GenesisView, Problem> {
-        let mut relay = self.0.relay.lock().await;
-        self.refresh(&mut relay).await?;
-        let status = relay.genesis.status();
-        Ok(GenesisView {
+    pub async fn view(&self) -> GenesisView {
+        let Seen { status, posts, .. } = self.look().await;
+        GenesisView {
             embassy: self.0.embassy.to_string(),
             step: status.step,
             steps: STEPS,
@@ -199,25 +205,21 @@ impl Founding {
             missing: status.missing.iter().map(ToString::to_string).collect(),
             notes: status.notes,
             next: status.next.to_owned(),
-            posts: u64::try_from(relay.posts.len()).unwrap_or(u64::MAX),
-        })
+            posts: size(&posts),
+        }
     }
 
     /// Posts from a number on, and how many there are.
-    ///
-    /// # Errors
-    /// [`Problem`] where something that had to be saved could not be.
-    pub async fn posts(&self, from: u64, bytes_max: usize) -> Result<(Vec<Arc<Vec<u8>>>, u64), Problem> {
-        let mut relay = self.0.relay.lock().await;
-        self.refresh(&mut relay).await?;
+    pub async fn posts(&self, from: u64, bytes_max: usize) -> (Vec<Arc<Vec<u8>>>, u64) {
+        let posts = self.look().await.posts;
         let mut room = bytes_max;
-        let later = relay.posts.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
+        let later = posts.iter().skip(usize::try_from(from).unwrap_or(usize::MAX));
         let page = later.take_while(|post| {
             let fits = room > 0;
             room = room.saturating_sub(post.len());
             fits
         });
-        Ok((page.cloned().collect(), u64::try_from(relay.posts.len()).unwrap_or(u64::MAX)))
+        (page.cloned().collect(), size(&posts))
     }
 
     /// Hears what an official's machine brings.
@@ -225,10 +227,8 @@ impl Founding {
     /// # Errors
     /// [`Problem`] with the reason.
     pub async fn hear(&self, from: OfficialName, message: Message) -> Result<Heard, Problem> {
-        let mut relay = self.0.relay.lock().await;
-        let (step, reply) = relay.genesis.clone().on(Event::Said { from, message });
-        self.go(&mut relay, step).await?;
-        let size = u64::try_from(relay.posts.len()).unwrap_or(u64::MAX);
+        let (reply, seen) = self.0.line.ask(Event::Came(ceremony::Event::Said { from, message })).await?;
+        let size = size(&seen.posts);
         match reply {
             Reply::Accepted => Ok(Heard { new: true, size }),
             Reply::AlreadyAccepted => Ok(Heard { new: false, size }),
@@ -236,133 +236,50 @@ impl Founding {
         }
     }
 
-    /// What failed for reasons that pass is tried again; sessions that grew too old are made anew.
-    async fn refresh(&self, relay: &mut Relay) -> Result<(), Problem> {
-        let event = match &relay.genesis {
-            Genesis::Collecting(_) if self.machine().is_stale() => Event::Expired,
-            Genesis::AwaitingOffer(_) | Genesis::Ordering(_) | Genesis::AwaitingKeys(_) => Event::Poked,
-            _ => return Ok(()),
+    /// Shows what stands, and, where that is soon enough, what came of looking.
+    async fn look(&self) -> Seen {
+        let set_going = async {
+            let mut shown = self.0.line.watch();
+            if self.0.line.ask(Event::Look).await.is_ok() {
+                let _ = shown.wait_for(|seen| !seen.busy).await;
+            }
         };
-        let (step, _) = relay.genesis.clone().on(event);
-        self.go(relay, step).await
-    }
-
-    fn machine(&self) -> std::sync::MutexGuard<'_, Machine> {
-        self.0.machine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Saves, then does; what comes of it is the next event.
-    async fn go(&self, relay: &mut Relay, step: Step) -> Result<(), Problem> {
-        let mut steps = std::collections::VecDeque::from([step]);
-        while let Some(step) = steps.pop_front() {
-            self.save(relay, &step).await?;
-            relay.genesis = step.next;
-            for out in step.outbox {
-                if matches!(out, Out::Founded) {
-                    self.found(relay).await?;
-                    continue;
-                }
-                let event = self.act(out, &relay.genesis).await?;
-                let (next, reply) = relay.genesis.clone().on(event);
-                if let Reply::Refused(refusal) = reply {
-                    tracing::error!(%refusal, "what the TPM gave was refused");
-                }
-                steps.push_back(next);
-            }
-        }
-        Ok(())
-    }
-
-    async fn act(&self, out: Out, genesis: &Genesis) -> Result<Event, Problem> {
-        let (machine, board) = (Arc::clone(&self.0.machine), genesis.board().clone());
-        let done = tokio::task::spawn_blocking(move || {
-            let mut machine = machine.lock().unwrap_or_else(PoisonError::into_inner);
-            match out {
-                Out::Offer { number, registers } => machine.offer(number, registers),
-                Out::Order { approvals } => machine.order(&approvals),
-                Out::MakeKeys => machine.make_keys(&board),
-                Out::Founded => Event::Poked,
-            }
-        });
-        done.await.map_err(|_| Code::Internal.because("a call to the TPM ended in a fault of chancery's own"))
-    }
-
-    async fn save(&self, relay: &mut Relay, step: &Step) -> Result<(), Problem> {
-        if step.posts.is_empty() && step.entries.is_empty() {
-            return Ok(());
-        }
-        let first = u64::try_from(relay.posts.len()).unwrap_or(u64::MAX);
-        let bytes: Vec<Arc<Vec<u8>>> = step.posts.iter().map(|post| Arc::new(post.encode())).collect();
-        let puts = bytes.iter().zip(first..).map(|(bytes, number)| Put {
-            key: post_key(number),
-            expected: None,
-            bytes: bytes.as_ref().clone(),
-        });
-        let at = self.now();
-        let entries =
-            step.entries.iter().map(|(by, act)| Entry { at, by: by.clone(), act: act.clone() }.encode()).collect();
-        let saved = self.0.store.commit(Batch { puts: puts.collect(), entries }).await;
-        match saved {
-            Ok(_) => {
-                relay.posts.extend(bytes);
-                Ok(())
-            }
-            Err(error) => {
-                // Nobody knows what the store holds now but the store.
-                let charter = self.0.trust.get().charter().clone();
-                if let Ok((genesis, posts)) = read(self.0.store.as_ref(), &charter, &self.0.embassy).await {
-                    relay.genesis = genesis.wake().next;
-                    relay.posts = posts;
-                }
-                Err(error.into())
-            }
-        }
-    }
-
-    /// Remembers the completed charter, in the store and beside the others.
-    async fn found(&self, relay: &mut Relay) -> Result<(), Problem> {
-        let Genesis::Founded(founded) = &relay.genesis else { return Ok(()) };
-        let charter = founded.charter().clone();
-        let version = charter.charter().parts().version;
-        let bytes = charter.signed().encode();
-        let put = Put { key: charter_key(version), expected: None, bytes: bytes.clone() };
-        match self.0.store.commit(Batch { puts: vec![put], entries: Vec::new() }).await {
-            Ok(_) | Err(StoreError::Conflict { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let path: PathBuf = self.0.directory.path(CHARTERS).join(format!("{version:06}.charter"));
-        if !path.exists()
-            && let Err(error) = std::fs::write(&path, &bytes)
-        {
-            tracing::warn!(%error, path = %path.display(), "the completed charter is in the store, and not in this file");
-        }
-        if relay.chain.iter().all(|known| known.charter().parts().version != version) {
-            relay.chain.push(charter);
-        }
-        tracing::info!(version, "the completed charter is in force; home can enrol the TPM's identity key now");
-        self.0.founded.send_replace(true);
-        Ok(())
+        let _ = tokio::time::timeout(LOOK, set_going).await;
+        self.0.line.seen()
     }
 }
 
-async fn read(
-    store: &dyn Store,
-    charter: &VerifiedCharter,
-    embassy: &EmbassyName,
-) -> Result<(Genesis, Vec<Arc<Vec<u8>>>), FoundingError> {
-    let (mut posts, mut after): (Vec<Arc<Vec<u8>>>, Option<String>) = (Vec::new(), None);
+/// Drives the genesis until the founding is closed. Where it was lost, the board is read again: nobody knows what the store
+/// holds but the store.
+async fn drive(
+    mut task: Task<Hands>,
+    mut first: crate::service::drive::Step<Hands>,
+    charter: VerifiedCharter,
+    mut stopped: watch::Receiver<bool>,
+) {
     loop {
-        let rows = store.list(Kind::Genesis, after.as_deref(), MAX_ROWS).await?;
-        let Some((last, _)) = rows.last() else { break };
-        after = Some(last.clone());
-        posts.extend(rows.into_iter().map(|(_, record)| Arc::new(record.bytes)));
+        if let End::Over | End::Stopped = task.run(first).await {
+            return;
+        }
+        first = loop {
+            tokio::select! {
+                _ = stopped.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(PAUSE) => {}
+            }
+            let hands = &mut task.kind;
+            match hands::read(hands.store.as_ref(), &charter, &hands.embassy).await {
+                Ok((genesis, posts)) => {
+                    (hands.posts, hands.busy) = (posts, false);
+                    break hands.stored(genesis.wake());
+                }
+                Err(error) => tracing::error!(%error, "the board cannot be read; it will be tried again"),
+            }
+        };
     }
-    let read: Vec<Post> = posts.iter().filter_map(|bytes| Post::decode(bytes).ok()).collect();
-    let (genesis, passed_over) = Genesis::read(charter.clone(), embassy, &read)?;
-    if passed_over > 0 || read.len() != posts.len() {
-        tracing::warn!(passed_over, "some posts of the board do not hold under the charter in force");
-    }
-    Ok((genesis, posts))
+}
+
+fn size(posts: &hands::Posts) -> u64 {
+    u64::try_from(posts.len()).unwrap_or(u64::MAX)
 }
 
 fn problem(refusal: &Refusal) -> Problem {

@@ -40,7 +40,7 @@ pub(super) fn routes() -> OpenApiRouter<Founding> {
 async fn status(State(founding): State<Founding>, caller: Caller) -> Result<Json<Status>, Problem> {
     founding.ask(&caller, Act::Look)?;
     let trust = founding.trust().get();
-    let charter = founding.charter().await;
+    let charter = founding.charter();
     let parts = charter.charter().parts();
     Ok(Json(Status {
         embassy: founding.embassy().to_string(),
@@ -88,7 +88,7 @@ async fn charters(
     InQuery(From { from }): InQuery<From>,
 ) -> Result<Json<CharterPage>, Problem> {
     founding.ask(&caller, Act::Look)?;
-    let chain = founding.chain().await;
+    let chain = founding.chain();
     let in_force = chain.last().map_or(0, |last| last.charter().parts().version);
     let later = chain.iter().filter(|charter| u64::from(charter.charter().parts().version) >= from);
     Ok(Json(CharterPage { documents: later.map(|charter| DocumentBody::of(charter.signed())).collect(), in_force }))
@@ -99,7 +99,7 @@ async fn charters(
     responses((status = 200, body = GenesisView), (status = "4XX", body = ProblemBody, content_type = "application/problem+json")))]
 async fn genesis(State(founding): State<Founding>, caller: Caller) -> Result<Json<GenesisView>, Problem> {
     founding.ask(&caller, Act::ReadGenesis)?;
-    Ok(Json(founding.view().await?))
+    Ok(Json(founding.view().await))
 }
 
 /// The board's posts.
@@ -111,7 +111,7 @@ async fn board(
     InQuery(From { from }): InQuery<From>,
 ) -> Result<Json<BoardPage>, Problem> {
     founding.ask(&caller, Act::ReadGenesis)?;
-    let (posts, size) = founding.posts(from, PAGE_BYTES).await?;
+    let (posts, size) = founding.posts(from, PAGE_BYTES).await;
     Ok(Json(BoardPage { from, posts: posts.iter().map(|post| DocumentBody::of_bytes(post)).collect(), size }))
 }
 

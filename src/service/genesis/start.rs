@@ -214,11 +214,14 @@ impl Ready {
         let mut looks = tokio::time::interval(LOOK);
         let why = loop {
             tokio::select! {
-                () = serving.as_mut() => return Ended::Stopped,
+                () = serving.as_mut() => {
+                    self.founding.close().await;
+                    return Ended::Stopped;
+                }
                 _ = stop.wait_for(|stop| *stop) => break Ended::Stopped,
                 _ = looks.tick() => {
                     self.renew();
-                    if self.is_enrolled().await {
+                    if self.is_enrolled() {
                         break Ended::Enrolled;
                     }
                 }
@@ -226,6 +229,8 @@ impl Ready {
         };
         end.send_replace(true);
         serving.await;
+        // What comes next needs the TPM.
+        self.founding.close().await;
         why
     }
 
@@ -243,11 +248,11 @@ impl Ready {
     }
 
     /// Whether home has certified the identity key that the completed charter names.
-    async fn is_enrolled(&self) -> bool {
+    fn is_enrolled(&self) -> bool {
         if !*self.founding.founded().borrow() {
             return false;
         }
-        let charter = self.founding.charter().await;
+        let charter = self.founding.charter();
         let machines = charter.charter().parts().custody.iter().flat_map(|custody| custody.machines.clone());
         let identity = machines
             .into_iter()
