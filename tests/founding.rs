@@ -9,6 +9,8 @@ mod routes;
 #[path = "founding/stage.rs"]
 mod stage;
 mod support;
+#[path = "founding/token.rs"]
+mod token;
 
 use chancery::{
     hardware::EmbassyKeys,

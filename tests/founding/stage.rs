@@ -26,7 +26,7 @@ use chancery::protocol::{
     wire::Document,
     words::Words,
 };
-use hsm_sim::{BootProfile, Machine, Rack};
+use hsm_sim::{BootProfile, Machine, Rack, Token};
 
 use crate::support::{self, Home, Key, approved, identity, request};
 
@@ -49,6 +49,8 @@ pub struct Stage {
     pub founding: VerifiedCharter,
     pub sites: Vec<Site>,
     pub profile: BootProfile,
+    /// Whose keys are on a token, and that token.
+    pub token: Option<(&'static str, Token)>,
     rack: Rack,
 }
 
@@ -186,7 +188,8 @@ impl Stage {
         std::fs::write(at.join("charters/000001.charter"), signed.encode()).unwrap();
         let founding = signed.found(home.name.country, &home.key.point()).unwrap();
         let rack = Rack::open(&at.join("rack")).unwrap();
-        let mut stage = Self { folder, home, founding, sites: Vec::new(), profile: BootProfile::default(), rack };
+        let mut stage =
+            Self { folder, home, founding, sites: Vec::new(), profile: BootProfile::default(), token: None, rack };
         for name in embassies {
             stage.deliver(name);
         }
@@ -266,9 +269,20 @@ impl Stage {
     }
 
     pub fn official(&self, name: &str, more: &[&str]) -> Running {
-        let mut command = command(self.folder.path(), &format!("official genesis --dir {name} --passphrase-fd 0"));
-        command.args(more);
-        Running::start(command, PASSPHRASE, &self.path(&format!("{name}.log")))
+        match self.token.as_ref().filter(|(owner, _)| *owner == name) {
+            Some((_, token)) => self.official_with(name, &["--pin-fd", "0"], token.pin(), more),
+            None => self.official_with(name, &["--passphrase-fd", "0"], PASSPHRASE, more),
+        }
+    }
+
+    /// The same with a secret of the test's choice.
+    pub fn official_with(&self, name: &str, unlock: &[&str], secret: &str, more: &[&str]) -> Running {
+        let mut command = command(self.folder.path(), &format!("official genesis --dir {name}"));
+        command.args(unlock).args(more);
+        if let Some((_, token)) = &self.token {
+            command.env("SOFTHSM2_CONF", token.configuration());
+        }
+        Running::start(command, secret, &self.path(&format!("{name}.log")))
     }
 }
 

@@ -21,7 +21,7 @@ use chancery::{
     protocol::{
         ceremony::genesis::{
             BoardError, CheckedOffer, Genesis, GenesisResult, Message, Post, STEPS, Stage, Status,
-            participant::{Advice, Do, Journal, Participant, Signature},
+            participant::{Advice, Do, Journal, Participant, ParticipantError, Signature},
         },
         charter::{CharterMachine, SignedCharter, VerifiedCharter},
         hash::Hash,
@@ -239,17 +239,15 @@ impl Desk<'_> {
         }
         self.say(out)?;
         let identity = self.keys.identity()?;
-        let refused = |error: &dyn std::fmt::Display| {
-            Failure::Refused(error.to_string(), "Nothing was sent. Tell home and the others")
-        };
         let board = self.genesis.board();
         let mut participant = Participant::new(board, directory.name().clone(), self.dkg, self.journal.clone())
-            .map_err(|e| refused(&e))?;
+            .map_err(|error| refused(&error))?;
         if let (Some(quorum), Some(because), false) = (self.arguments.again, &self.arguments.because, self.asked_again)
         {
             let reason =
                 Reason::new(because).map_err(|error| Failure::Refused(error.to_string(), "Say it in a sentence"))?;
-            let message = participant.again(board, quorum.into(), reason, &identity).map_err(|e| refused(&e))?;
+            let message =
+                participant.again(board, quorum.into(), reason, &identity).map_err(|error| refused(&error))?;
             self.send(message, out).await?;
             self.asked_again = true;
             return Ok(Next::Now);
@@ -384,7 +382,6 @@ impl Desk<'_> {
         out: &mut dyn Write,
     ) -> Result<Next, Failure> {
         let identity = self.keys.identity()?;
-        let refused = |error: &dyn std::fmt::Display| Failure::Refused(error.to_string(), "Nothing was signed");
         if let Some(why) = &self.arguments.object {
             let reason =
                 Reason::new(why).map_err(|error| Failure::Refused(error.to_string(), "Say it in a sentence"))?;
@@ -456,7 +453,7 @@ impl Desk<'_> {
         confirm::words(expected, self.arguments.charter_words.as_deref(), out)?;
         let identity = self.keys.identity()?;
         let message = self.participant(directory)?.sign(&signature.candidate, &identity);
-        let message = message.map_err(|error| Failure::Refused(error.to_string(), "Nothing was signed"))?;
+        let message = message.map_err(|error| refused(&error))?;
         if !self.send(message, out).await? {
             return Ok(Next::Later);
         }
@@ -466,7 +463,7 @@ impl Desk<'_> {
 
     fn participant(&self, directory: &Directory) -> Result<Participant<'_>, Failure> {
         Participant::new(self.genesis.board(), directory.name().clone(), self.dkg, self.journal.clone())
-            .map_err(|error| Failure::Refused(error.to_string(), "Nothing was sent"))
+            .map_err(|error| refused(&error))
     }
 
     /// Puts up the charter that home has completed, once.
@@ -498,6 +495,15 @@ impl Desk<'_> {
         writeln!(out, "  Next, at home: `chancery home charter complete --result {}`", input::name(&path))?;
         Ok(())
     }
+}
+
+/// A key that gave no signature is its owner's affair; everything else is everybody's.
+fn refused(error: &ParticipantError) -> Failure {
+    let advice = match error {
+        ParticipantError::Sign(_) => "What was said before stands; the same command goes on from there",
+        _ => "Nothing was sent. Tell home and the others",
+    };
+    Failure::Refused(error.to_string(), advice)
 }
 
 fn result_path(folder: &Path, embassy: &EmbassyName) -> PathBuf {
