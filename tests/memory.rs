@@ -35,7 +35,6 @@ use chancery::{
     },
     store::MemoryStore,
 };
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 use support::{
     WITNESS, World,
     memory::{Mappings, Needles, Searched},
@@ -98,23 +97,6 @@ impl Service {
     fn process(&self) -> u32 {
         self.child.as_ref().unwrap().id()
     }
-}
-
-/// Runs something that starts programs for which this kernel has no `memfd_secret`.
-fn without_secret_memory<R: Send>(start: impl FnOnce() -> R + Send) -> R {
-    // 447 wherever Linux runs (include/uapi/asm-generic/unistd.h); 38 is ENOSYS, what a kernel without it answers.
-    let rules = [(447, Vec::new())].into_iter().collect();
-    let (else_, then) = (SeccompAction::Allow, SeccompAction::Errno(38));
-    let filter = SeccompFilter::new(rules, else_, then, std::env::consts::ARCH.try_into().unwrap()).unwrap();
-    let filter: BpfProgram = filter.try_into().unwrap();
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // It holds for this thread and for whatever it starts, and ends with them.
-            seccompiler::apply_filter(&filter).unwrap();
-            start()
-        });
-        thread.join().unwrap()
-    })
 }
 
 async fn beat(world: &World, witness: &mut Caller) {

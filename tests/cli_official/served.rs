@@ -18,14 +18,14 @@ use super::*;
 use crate::support::{OWNER, Site, Wish, World};
 
 /// `chancery serve`, ended when it is dropped.
-struct Serve {
+pub(super) struct Serve {
     child: Child,
     address: SocketAddr,
     log: PathBuf,
 }
 
 impl Serve {
-    fn start(site: &Site) -> Self {
+    pub(super) fn start(site: &Site) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = free.local_addr().unwrap();
         drop(free);
@@ -65,7 +65,7 @@ impl Drop for Serve {
 }
 
 /// The data owner hands in its records.
-fn hand_in(world: &World, serve: &Serve) {
+pub(super) fn hand_in(world: &World, serve: &Serve) {
     let visitor = world.home.visitor(Role::DataOwner, OWNER);
     let own = OwnIdentity::new(visitor.path[0].clone(), MemorySigner::new(visitor.key.secret()));
     let name = world.site().name.clone();
@@ -82,9 +82,9 @@ fn hand_in(world: &World, serve: &Serve) {
 }
 
 /// The officials of a world, each with a directory.
-struct Officials<'a> {
-    world: &'a World,
-    token: Option<&'a hsm_sim::Token>,
+pub(super) struct Officials<'a> {
+    pub(super) world: &'a World,
+    pub(super) token: Option<&'a hsm_sim::Token>,
 }
 
 impl Officials<'_> {
@@ -97,7 +97,7 @@ impl Officials<'_> {
     }
 
     /// Keys, share, and what home gave: nothing of the network comes along but where the embassies are.
-    fn lay_out(&self, index: usize, serves: &[&Serve]) {
+    pub(super) fn lay_out(&self, index: usize, serves: &[&Serve]) {
         let official = &self.world.officials[index];
         let (name, directory) = (official.name.as_str(), self.folder().join(official.name.as_str()));
         let on_token = self.token.is_some() && index + 1 == self.world.officials.len();
@@ -154,7 +154,7 @@ impl Officials<'_> {
     }
 
     /// Runs an official's command with that official's secret.
-    fn run(&self, name: &str, arguments: &[&str]) -> Ran {
+    pub(super) fn run(&self, name: &str, arguments: &[&str]) -> Ran {
         let last = self.world.officials.last().unwrap().name.as_str();
         let mut all = arguments.to_vec();
         all.extend(["--dir", name]);
@@ -171,7 +171,7 @@ impl Officials<'_> {
     }
 
     /// Opens a ceremony for a lease; gives its id and its words.
-    fn open(&self, name: &str, purpose: &str) -> (String, String) {
+    pub(super) fn open(&self, name: &str, purpose: &str) -> (String, String) {
         let said = fine(self.run(
             name,
             &[
@@ -201,7 +201,7 @@ impl Officials<'_> {
     }
 
     /// Waits until the ceremony takes approvals: the embassy's TPM has to make an offer first.
-    fn until(&self, name: &str, id: &str, state: &str) -> String {
+    pub(super) fn until(&self, name: &str, id: &str, state: &str) -> String {
         let start = Instant::now();
         loop {
             let said = fine(self.run(name, &["status", id]));

@@ -15,6 +15,7 @@ use super::{
 };
 use support::{
     WITNESS, World,
+    kernel::{ENOSYS, MEMFD_SECRET, refusing, without},
     memory::{Mappings, Needles, Searched},
     people::Caller,
 };
@@ -103,7 +104,7 @@ async fn debugged(world: &World, folder: &Path, secret_memory: bool) -> (Debugge
     let address = super::free_address();
     let arguments = format!("serve --listen {address} --dir {}", quoted(&world.site().directory));
     let start = || Debugged::start(&arguments, folder);
-    let debugged = if secret_memory { start() } else { super::without_secret_memory(start) };
+    let debugged = if secret_memory { start() } else { refusing(MEMFD_SECRET, ENOSYS, start) };
     let service = Service::reached(address, None).await;
     (debugged, service)
 }
@@ -126,19 +127,13 @@ async fn without_secret_memory_keys_lie_in_locked_pages_alone_and_sigterm_wipes_
 #[test]
 fn where_no_memory_may_be_locked_there_is_no_service_and_it_says_who_can_act() {
     let world = World::new();
-    let ran = std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // Whoever may lock memory without a limit is not asked for one. It holds for this thread and what it starts.
-            if rustix::process::geteuid().is_root() {
-                rustix::thread::remove_capability_from_bounding_set(CapabilitySet::IPC_LOCK).unwrap();
-            }
-            Command::new("prlimit")
-                .args(["--memlock=0", env!("CARGO_BIN_EXE_chancery"), "serve", "--listen", "127.0.0.1:0", "--dir"])
-                .arg(&world.site().directory)
-                .output()
-                .unwrap()
-        });
-        thread.join().unwrap()
+    // Whoever may lock memory without a limit is not asked for one.
+    let ran = without(CapabilitySet::IPC_LOCK, || {
+        Command::new("prlimit")
+            .args(["--memlock=0", env!("CARGO_BIN_EXE_chancery"), "serve", "--listen", "127.0.0.1:0", "--dir"])
+            .arg(&world.site().directory)
+            .output()
+            .unwrap()
     });
     let said = String::from_utf8(ran.stderr).unwrap();
     assert_eq!(ran.status.code(), Some(1), "{said}");

@@ -2,6 +2,7 @@
 //! simulated hardware, each with the directory that `chancery serve` starts from. One call makes it.
 #![allow(dead_code, unreachable_pub, reason = "each test uses its own part")]
 
+pub mod kernel;
 pub mod memory;
 pub mod net;
 pub mod people;
