@@ -349,6 +349,7 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
     assert!(said.contains("collecting approvals: 2 of 3") && said.contains("it is                    ended"), "{said}");
     let said = officials.until("anna", short, "lease   ");
     assert!(said.contains("outcome"), "{said}");
+    assert!(said.contains("approved                 anna (YOU), clara, eva (3 of 3)"), "{said}");
     assert!(said.contains("THE LEASE") && said.contains("0 of 5000 made"), "{said}");
     // The ceremony is over, and what came of it goes on.
     let said = fine(officials.run("david", &["status"]));

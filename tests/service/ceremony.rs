@@ -45,6 +45,8 @@ async fn three_of_five_officials_open_a_lease_and_the_roll_says_all_of_it() {
     let view = anna.until(&id, "ended").await;
     assert_eq!(view["outcome"], "a lease began");
     assert_eq!(view["lease"], id.to_string());
+    // Who agreed stays to be seen, also when only the record is left.
+    assert_eq!(view["contributed"], serde_json::json!(["anna", "boris", "clara"]));
     let mut auditor = Caller::connect(&world, &running, Role::Auditor, "olga").await;
     // No witness beats here, so the lease sleeps soon; when, is its own affair.
     let said: Vec<String> = auditor.roll().await.into_iter().filter(|act| act != "lease suspended").collect();

@@ -208,17 +208,29 @@ impl Unseal {
         }
     }
 
+    /// Whose contributions count for the present offer, or counted when it ended.
+    fn approved(&self) -> Vec<OfficialName> {
+        match self {
+            Self::AwaitingOffer(_) => Vec::new(),
+            Self::Collecting(phase) => phase.gathered.contributors(),
+            Self::Opening(phase) => phase.gathered.contributors(),
+            Self::Released(phase) => phase.gathered.contributors(),
+            Self::Ended(phase) => phase.approved.clone(),
+        }
+    }
+
     fn end(self, outcome: Outcome, making: &mut Making<'_>) -> Self {
         // What was released stays with the recipient; what is taken back is taken back.
         let handed = self.handed().filter(|_| outcome == Outcome::Released);
         let revoked = matches!(self, Self::Released(_)) && handed.is_none();
+        let approved = self.approved();
         let case = self.into_case();
         making.act(Act::CeremonyEnded { ceremony: case.id, outcome: outcome.clone() });
         making.send(Out::Forget { attempt: case.attempt });
         if revoked {
             making.send(Out::Revoke);
         }
-        Self::Ended(Ended { case, outcome, handed })
+        Self::Ended(Ended { case, outcome, approved, handed })
     }
 
     /// protocol.md §20.4: nothing is taken after the statement's time.

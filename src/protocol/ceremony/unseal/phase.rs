@@ -448,6 +448,8 @@ impl Released {
 pub struct Ended {
     pub(super) case: Case,
     pub(super) outcome: Outcome,
+    /// Whose contributions counted when it ended.
+    pub(super) approved: Vec<OfficialName>,
     pub(super) handed: Option<Handed>,
 }
 

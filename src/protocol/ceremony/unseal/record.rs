@@ -40,7 +40,8 @@ enum Stored {
     /// Collecting or opening: an offer was out, and its sessions and key were in memory.
     Offered(Box<SignedOffer>),
     Released(Box<Handed>),
-    Ended(Outcome, Option<Box<Handed>>),
+    /// How it ended, whose contributions counted then, and what the recipient of a release can fetch.
+    Ended(Outcome, Vec<OfficialName>, Option<Box<Handed>>),
 }
 
 impl UnsealRecord {
@@ -57,24 +58,24 @@ impl UnsealRecord {
     /// The offer that officials can contribute to, or that was opened, unchecked; none while there is none.
     pub fn offer(&self) -> Option<&SignedOffer> {
         match &self.phase {
-            Stored::AwaitingOffer | Stored::Ended(_, None) => None,
+            Stored::AwaitingOffer | Stored::Ended(_, _, None) => None,
             Stored::Offered(offer) => Some(offer),
-            Stored::Released(handed) | Stored::Ended(_, Some(handed)) => Some(&handed.offer),
+            Stored::Released(handed) | Stored::Ended(_, _, Some(handed)) => Some(&handed.offer),
         }
     }
 
     /// What the recipient of a release can fetch, unchecked; nothing before the TPM has opened.
     pub fn handed(&self) -> Option<&Handed> {
         match &self.phase {
-            Stored::Released(handed) | Stored::Ended(_, Some(handed)) => Some(handed),
-            Stored::AwaitingOffer | Stored::Offered(_) | Stored::Ended(_, None) => None,
+            Stored::Released(handed) | Stored::Ended(_, _, Some(handed)) => Some(handed),
+            Stored::AwaitingOffer | Stored::Offered(_) | Stored::Ended(_, _, None) => None,
         }
     }
 
     /// How it ended; `None` while it goes on.
     pub const fn outcome(&self) -> Option<&Outcome> {
         match &self.phase {
-            Stored::Ended(outcome, _) => Some(outcome),
+            Stored::Ended(outcome, _, _) => Some(outcome),
             _ => None,
         }
     }
@@ -94,7 +95,9 @@ impl Unseal {
             Self::Collecting(phase) => Stored::Offered(Box::new(phase.offer.clone())),
             Self::Opening(phase) => Stored::Offered(Box::new(phase.offer.clone())),
             Self::Released(phase) => Stored::Released(Box::new(phase.handed())),
-            Self::Ended(phase) => Stored::Ended(phase.outcome.clone(), phase.handed.clone().map(Box::new)),
+            Self::Ended(phase) => {
+                Stored::Ended(phase.outcome.clone(), phase.approved.clone(), phase.handed.clone().map(Box::new))
+            }
         };
         UnsealRecord {
             signed: case.signed.clone(),
@@ -121,8 +124,8 @@ impl Unseal {
         let case = Case { id, signed, attempt, denials: votes, culprits, trouble };
         let mut making = Making::new(context);
         let next = match phase {
-            Stored::Ended(outcome, handed) => {
-                Self::Ended(Ended { case, outcome, handed: handed.map(|handed| *handed) })
+            Stored::Ended(outcome, approved, handed) => {
+                Self::Ended(Ended { case, outcome, approved, handed: handed.map(|handed| *handed) })
             }
             Stored::Released(handed) => released(case, *handed, &mut making),
             _ if context.now >= case.statement().expires_at() => {
@@ -144,7 +147,8 @@ fn released(case: Case, handed: Handed, making: &mut Making<'_>) -> Unseal {
         Ok(gathered) => Unseal::Released(Released { case, offer: handed.offer, gathered }),
         Err(_) => {
             making.act(Act::CeremonyEnded { ceremony: case.id, outcome: Outcome::Released });
-            Unseal::Ended(Ended { case, outcome: Outcome::Released, handed: Some(handed) })
+            // Who they are was judged under another charter; the recipient sees by its own.
+            Unseal::Ended(Ended { case, outcome: Outcome::Released, approved: Vec::new(), handed: Some(handed) })
         }
     }
 }
@@ -189,8 +193,8 @@ impl Wire for UnsealRecord {
             Stored::Released(handed) => {
                 out.u8(3).value(handed.as_ref());
             }
-            Stored::Ended(outcome, handed) => {
-                out.u8(4).value(outcome);
+            Stored::Ended(outcome, approved, handed) => {
+                out.u8(4).value(outcome).list(approved);
                 write_option(out, handed.as_deref());
             }
         }
@@ -207,7 +211,11 @@ impl Wire for UnsealRecord {
                 1 => Stored::AwaitingOffer,
                 2 => Stored::Offered(Box::new(input.value()?)),
                 3 => Stored::Released(Box::new(input.value()?)),
-                4 => Stored::Ended(input.value()?, read_option(input)?.map(Box::new)),
+                4 => Stored::Ended(
+                    input.value()?,
+                    input.list(officials, "approvals")?,
+                    read_option(input)?.map(Box::new),
+                ),
                 _ => return Err(WireError::Invalid { field: "phase", reason: "none of the four that are stored" }),
             },
         })

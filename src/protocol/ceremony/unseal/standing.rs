@@ -45,7 +45,7 @@ pub struct Standing {
     pub attempt: u32,
     /// How many contributions it takes.
     pub need: u8,
-    /// Whose count, for the present offer.
+    /// Whose count, for the present offer, or counted when it ended.
     pub contributed: Vec<OfficialName>,
     /// Who has neither contributed nor denied.
     pub missing: Vec<OfficialName>,
@@ -68,12 +68,13 @@ impl Unseal {
     pub fn standing(&self, facts: &CustodyFacts) -> Standing {
         let case = self.case();
         let threshold = case.statement().mode().threshold(facts);
-        let (phase, contributed) = match self {
-            Self::AwaitingOffer(_) => (Phase::AwaitingOffer, Vec::new()),
-            Self::Collecting(phase) => (Phase::Collecting, phase.gathered.contributors()),
-            Self::Opening(phase) => (Phase::Opening, phase.gathered.contributors()),
-            Self::Released(phase) => (Phase::Released, phase.gathered.contributors()),
-            Self::Ended(_) => (Phase::Ended, Vec::new()),
+        let contributed = self.approved();
+        let phase = match self {
+            Self::AwaitingOffer(_) => Phase::AwaitingOffer,
+            Self::Collecting(_) => Phase::Collecting,
+            Self::Opening(_) => Phase::Opening,
+            Self::Released(_) => Phase::Released,
+            Self::Ended(_) => Phase::Ended,
         };
         let denied: Vec<(OfficialName, Reason)> = case
             .denials
