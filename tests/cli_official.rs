@@ -2,6 +2,8 @@
 //! before anything is signed. The embassy's side is played here, with its identity key at hand, so that it can lie.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "cli_official/adopting.rs"]
+mod adopting;
 #[path = "cli_official/forgetful.rs"]
 mod forgetful;
 #[path = "cli_official/lying.rs"]

@@ -20,7 +20,7 @@ use crate::support::{OWNER, Site, Wish, World};
 /// `chancery serve`, ended when it is dropped.
 pub(super) struct Serve {
     child: Child,
-    address: SocketAddr,
+    pub(super) address: SocketAddr,
     log: PathBuf,
 }
 
@@ -32,7 +32,7 @@ impl Serve {
         Self::at(site, address)
     }
 
-    fn at(site: &Site, address: SocketAddr) -> Self {
+    pub(super) fn at(site: &Site, address: SocketAddr) -> Self {
         let log = site.directory.join("serve.log");
         let child = Command::new(env!("CARGO_BIN_EXE_chancery"))
             .args(["serve", "--listen", &address.to_string(), "--dir"])
@@ -52,7 +52,30 @@ impl Serve {
         serve
     }
 
-    fn said(&self) -> String {
+    /// Where it must not start: what it says as it ends.
+    pub(super) fn refused(site: &Site) -> String {
+        let log = site.directory.join("serve.log");
+        let child = Command::new(env!("CARGO_BIN_EXE_chancery"))
+            .args(["serve", "--listen", "127.0.0.1:0", "--dir"])
+            .arg(&site.directory)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
+            .spawn()
+            .unwrap();
+        let mut serve = Self { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log };
+        let start = Instant::now();
+        loop {
+            if let Some(ended) = serve.child.try_wait().unwrap() {
+                assert_eq!(ended.code(), Some(1), "{}", serve.said());
+                return serve.said();
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "it started:\n{}", serve.said());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    pub(super) fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
     }
 }
@@ -88,11 +111,11 @@ pub(super) struct Officials<'a> {
 }
 
 impl Officials<'_> {
-    fn folder(&self) -> &Path {
+    pub(super) fn folder(&self) -> &Path {
         self.world.folder.path()
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) {
         std::fs::write(self.folder().join(name), bytes).unwrap();
     }
 
@@ -213,7 +236,7 @@ impl Officials<'_> {
         }
     }
 
-    fn approve(&self, name: &str, id: &str, words: &str) -> Ran {
+    pub(super) fn approve(&self, name: &str, id: &str, words: &str) -> Ran {
         self.run(name, &["approve", id, "--yes-i-read", words])
     }
 }
