@@ -125,22 +125,23 @@ pub fn up(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
     let rack = Rack::open(&folder.path().join("rack"))?;
     println!("A data embassy, in {}: one directory for each of those who take part.", folder.path().display());
     let running = begin(tell, &network, &rack, data)?;
-    let (site, program) = (&running.sites[0], network.program.path().display());
+    let site = &running.sites[0];
+    let programs = network.program.path().parent().context("the programs' directory")?.display();
     println!(
         "
 It runs. In another terminal, be Anna, Boris and Clara, one after the other. Every passphrase is: {passphrase}
 
-  alias chancery={program}
-  cd {folder}/anna && chancery official status
+  PATH=\"{programs}:$PATH\"
+  cd \"{folder}/anna\" && chancery official status
   chancery official open --embassy {embassy} --dataset {dataset} --agent {agent} --for 8h --unwraps 1000 \\
       --purpose 'My first ceremony'
   chancery official approve                                  (it shows the statement, and asks for its ten words)
   cd ../boris && chancery official inbox && chancery official approve
   cd ../clara && chancery official approve                   (the third: now the lease is live)
-  chancery official status                                   (the ceremony's id stands there)
+  chancery official status                                   (the lease is live; its id, for agents, is the ID of the next line)
   cd ../{agent} && chancery open data.age --lease ID --dataset {dataset} --out restored {visit}
   cd ../{auditor} && chancery roll show {visit}
-  cd ../david && chancery official stop --reason 'Enough'    (one official ends it, alone)
+  cd ../david && chancery official stop --reason 'Enough'    (one official ends it, alone; type yes)
 
 Eva's keys lie behind a token: SOFTHSM2_CONF={token} and PIN {pin}.
 docs/officials.md says more. Ctrl-C here ends the machines and removes the directory.",
