@@ -1,7 +1,7 @@
 //! The custody loop at the level of the TPM, and what every object is when one asks the TPM itself.
 
 use chancery::{
-    hardware::{HierarchyAuth, MachineTpm, Order, Remedy, TpmError},
+    hardware::{ApprovalRefusal, CustodyTpm, HierarchyAuth, MachineTpm, Order, Outcome, Remedy, TpmError},
     protocol::{hash::Hash, secret::SecretVec, tpm::pcr::PcrValues, wire::Document},
 };
 use hsm_sim::command::{self as cc, ENDORSEMENT, LOCKOUT, OWNER};
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     raw,
-    rig::{Rig, approved, known_point, run},
+    rig::{EXPIRY_MAX, Rig, approved, known_point, run},
 };
 
 const STORAGE_ROOT: u32 = 0x8100_0001;
@@ -52,6 +52,39 @@ fn three_of_five_open_what_was_sealed_and_only_on_the_approved_machine() {
     tpm.sign_as_embassy(&digest).unwrap();
     assert_eq!(tpm.roll_seed().unwrap(), rig.roll_seed);
     rig.decapsulates(&tpm, &[2, 4, 5]);
+}
+
+#[test]
+fn the_charter_pin_moves_for_the_amend_quorum_alone_and_its_approvals_move_nothing_else() {
+    let rig = Rig::new();
+    let tpm = rig.open();
+    let (second, third) = (Hash::of_bytes(b"the second charter"), Hash::of_bytes(b"the third charter"));
+    assert_eq!(tpm.charter_pin(), Ok(rig.plan.charter.0));
+    let two = run(&tpm, &rig.people, &[1, 2], Order::WriteCharterPin(second));
+    assert!(matches!(two, Err(TpmError::TooFewApprovals { needed: 3, valid: 2, .. })), "{two:?}");
+
+    let register = approved(&rig.plan, &rig.profile.clone().with_kernel(b"a kernel of the host's own"));
+    let orders = [
+        Order::WriteCharterPin(second),
+        Order::WriteCharterPin(third),
+        Order::WriteRegister(register),
+        Order::MoveGeneration,
+    ];
+    let [mut pin, others @ ..] = <[_; 4]>::try_from(tpm.begin(&orders).unwrap()).unwrap();
+    rig.people.approve(&mut pin, &[1, 3, 5]);
+    for mut other in others {
+        for place in [1, 3, 5] {
+            let refused = other.approve(rig.people.sign(place, pin.request(), EXPIRY_MAX), EXPIRY_MAX).unwrap_err();
+            assert_eq!(refused.refusal, ApprovalRefusal::OtherCommand, "{:?}", other.order());
+        }
+    }
+    assert_eq!(tpm.finish(&mut pin), Ok(Outcome::Done));
+    assert_eq!(tpm.charter_pin(), Ok(second));
+    assert_eq!(tpm.register_content().unwrap(), approved(&rig.plan, &rig.profile).as_bytes());
+    // Spent: the same approvals write nothing again.
+    assert!(matches!(tpm.finish(&mut pin), Err(TpmError::SessionLost)));
+    assert_eq!(run(&tpm, &rig.people, &[2, 4, 5], Order::WriteCharterPin(third)), Ok(Outcome::Done));
+    assert_eq!(tpm.charter_pin(), Ok(third));
 }
 
 #[test]

@@ -7,13 +7,15 @@ use std::sync::{
 };
 
 use chancery::{
-    hardware::MachineTpm,
+    hardware::{HierarchyAuth, MachineTpm},
     protocol::{
+        ceremony::genesis::{Event as Founding, Ground},
         certificate::Role,
         charter::{CharterParts, SignedCharter},
         hash::Hash,
         ids::{CeremonyId, EmbassyName},
         roll::{Act, Entry},
+        secret::SecretVec,
         statement::{Adoption, Mode},
         tpm::nv::NvHandle,
         wire::Document,
@@ -21,6 +23,7 @@ use chancery::{
     service::{
         boot::{self, BootError},
         directory::Directory,
+        genesis::Machine,
     },
     store::{Batch, Call, Fault, Faulty, MemoryStore, Store},
 };
@@ -121,6 +124,15 @@ async fn a_successor_is_adopted_by_four_of_five_and_a_disk_without_it_is_refused
     let tpm = world.site().tpm(&world.facts());
     assert_eq!(tpm.charter_pin(), Ok(world.charter.hash()));
     drop(tpm);
+    // Nor does a founding move it back, for which the host shows the TPM the founding charter alone.
+    let ground = Ground::new(world.founding.unverified(), &world.site().name).unwrap();
+    let (site, keys) = (world.site(), world.site().directory.join("keys.bin"));
+    let owner = HierarchyAuth::new(SecretVec::new(site.auths.owner.expose().to_vec())).unwrap();
+    let mut machine = Machine::open(site.address(), ground, site.foundation, owner, &keys).unwrap();
+    let offered = machine.offer(1, true);
+    let Founding::NotOffered { why } = offered else { panic!("offered: {offered:?}") };
+    assert!(why.contains("the charter pin was moved to a later charter"), "{why}");
+    drop(machine);
 
     // The store of that day has it: the next start passes.
     drop(start(&world, &store).await.unwrap());
