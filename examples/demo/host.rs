@@ -1,6 +1,8 @@
 //! The host country. It holds the machine, its disk and its bus, speaks to the TPM in raw commands past all of our software,
 //! and may have coerced officials. Each attempt says what refused it.
 
+use std::time::Duration;
+
 use anyhow::{Context, anyhow, bail};
 use chancery::{
     hardware::{CustodyTpm, EmbassyKeys, EmbassyTpm, MachineTpm, Order, TpmError},
@@ -31,6 +33,7 @@ use p256::ecdsa::Signature;
 use crate::{
     embassy::{Ceremony, Embassy, address},
     narrator::Refusal,
+    network::{Network, free_port},
     people::{EXPIRY_MAX_SECONDS, Person},
     raw::{Auth, Refused, Session, Tpm},
 };
@@ -45,6 +48,30 @@ fn refused_as<E: std::fmt::Display>(error: E, expected: impl FnOnce(&E) -> bool)
 }
 
 pub type Attempt = anyhow::Result<Result<Refusal, String>>;
+
+/// The embassy's own program over a disk from before the last charter came: without the store, which has it, the directory is
+/// as it was.
+pub fn old_disk(network: &Network, embassy: &str, tcti: &str) -> Attempt {
+    for file in ["store.sqlite", "store.sqlite-wal", "store.sqlite-shm"] {
+        match std::fs::remove_file(network.room(embassy).join(file)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
+    }
+    let mut service =
+        network.start(embassy, &format!("serve --dir . --listen 127.0.0.1:{} --tcti {tcti}", free_port()?), &[])?;
+    let expected = "The disk was put back to an older state";
+    match service.says(expected, Duration::from_secs(30)) {
+        Ok(said) => {
+            let line = said.lines().find(|line| line.contains(expected)).unwrap_or_default();
+            Ok(Ok(line.trim().to_owned()))
+        }
+        Err(_) if service.heard().contains("ready ") => {
+            Ok(Err("an embassy that serves under the old charter".to_owned()))
+        }
+        Err(error) => Err(error),
+    }
+}
 
 /// What a TPM's response code means.
 fn says(Refused(code): &Refused) -> String {

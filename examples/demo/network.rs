@@ -173,3 +173,10 @@ pub fn draft(policy: &str) -> anyhow::Result<String> {
     draft += &format!("[[witness]]\nname = \"{WITNESS}\"\nkey = \"{WITNESS}/witness.pub\"\n");
     Ok(draft)
 }
+
+/// A successor: everything and everybody as before, but no lease at the first embassy.
+pub fn successor(policy: &str) -> anyhow::Result<String> {
+    let kept = |line: &&str| !line.starts_with("card = ") && !line.starts_with("key = ");
+    let draft: Vec<String> = draft(policy)?.lines().filter(kept).map(str::to_owned).collect();
+    Ok(draft.join("\n").replacen("leases = true", "leases = false", 1))
+}

@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// How many attempts there are.
-pub const ATTEMPTS: u32 = 12;
+pub const ATTEMPTS: u32 = 13;
 /// Steps of the story that lie in here.
 pub const STEPS: u32 = 2;
 
@@ -56,6 +56,9 @@ pub fn tries(tell: &mut Narrator, spoils: Spoils<'_>) -> anyhow::Result<()> {
     let (founding, versions) = (official.charters()?, official.datasets()?);
     let founding = founding.first().context("a founding charter")?;
     drop(official);
+    tell.attempt("The disk put back to the charter before, which allowed leases", || {
+        host::old_disk(network, embassy, &machine.tcti())
+    });
     let of = |name: &str| -> anyhow::Result<VerifiedVersion> {
         let dataset = DatasetName::new(name)?;
         versions.iter().find(|version| version.description().dataset == dataset).cloned().context("a dataset")

@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// How many steps the whole story has.
-pub const STEPS: u32 = 24 + siege::STEPS;
+pub const STEPS: u32 = 26 + siege::STEPS;
 
 /// A network that runs: founded, with two datasets, data sealed to one of them, and a witness who beats.
 struct Up {
@@ -76,6 +76,7 @@ pub fn whole(tell: &mut Narrator, data: Option<&Path>) -> anyhow::Result<()> {
     let mut running = begin(tell, &network, &rack, data)?;
     let lease = leases(tell, &network, &mut running.sites, &running.goods)?;
     let recorded = others(tell, &network, &running.sites, &lease)?;
+    amended(tell, &network, &running.sites[0])?;
     tell.step("The services are told to stop, and end their leases", || {
         running.witness.clear();
         let mut said = Vec::new();
@@ -610,6 +611,55 @@ fn others(tell: &mut Narrator, network: &Network, sites: &[Site], lease: &Opened
         recover(network, luxembourg.name)
     })?;
     Ok(recorded)
+}
+
+/// The officials whose keys lie in files: those who sign the next charter, and have the TPM adopt it.
+const AMENDING: [&str; 3] = ["anna", "clara", "david"];
+
+/// The charter's successor, and the TPM that is told of it.
+fn amended(tell: &mut Narrator, network: &Network, site: &Site) -> anyhow::Result<()> {
+    tell.chapter("A new charter: somebody was in Luxembourg's machine room");
+    tell.step("Home and three officials sign the third charter: no more leases at Luxembourg", || {
+        network.write("home", "third.toml", &network::successor("embedded")?)?;
+        let new = "home charter new --draft third.toml --home home.crt --charters charters --out third.charter";
+        network.run("home", new, &[])?;
+        let hash = network.charter_hash("home", "third.charter")?;
+        let sign = |of: &str, capacity: &str, key: &str, to: &str| {
+            format!(
+                "home charter sign {of} --as {capacity} --home home.crt --charters charters --key {key} --confirm {hash} \
+                 --out {to} LOCK"
+            )
+        };
+        network.run("home", &sign("third.charter", "home", "home.key", "by-home-3.charter"), &[])?;
+        let signed = network::at_once(&AMENDING, |name| {
+            let by = format!("by-{name}-3.charter");
+            network.hand(("home", "by-home-3.charter"), (name, "by-home-3.charter"))?;
+            let capacity = format!("official:{name}");
+            network.run(name, &sign("by-home-3.charter", &capacity, "identity.key", &by), &[])?;
+            network.hand((name, &by), ("home", &by))?;
+            Ok(by)
+        })?;
+        let join =
+            format!("home charter join {} --home home.crt --charters charters --out 0003.charter", signed.join(" "));
+        network.run("home", &join, &[])?;
+        network.run("home", "home charter verify 0003.charter --add --home home.crt --charters charters", &[])?;
+        network.hand(("home", "0003.charter"), ("anna", "0003.charter"))?;
+        network.run("anna", "official connect --charter 0003.charter LOCK", &[])?;
+        Ok(((), format!("hash {hash}")))
+    })?;
+    tell.step("Anna brings it to Luxembourg, and three officials have its TPM adopt it", || {
+        let what = format!("--adopt --acknowledge {}", site.resets()?);
+        let ceremony = open(network, "anna", site.name, &what, "No more leases where the machine room was entered.")?;
+        until(network, "clara", &ceremony, "collecting")?;
+        network::at_once(&AMENDING, |name| approve(network, name, &ceremony))?;
+        until(network, "anna", &ceremony, "adopted")?;
+        let status = network.run("anna", &format!("official status --embassy {} LOCK", site.name), &[])?;
+        let pin = line_with(&status, "charter pin");
+        if !pin.ends_with("version 3: adopted") {
+            bail!("the TPM was not told of it:\n{status}");
+        }
+        Ok(((), pin))
+    })
 }
 
 fn restoring(site: &Site, lease: &str, to: &str) -> String {
