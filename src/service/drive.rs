@@ -366,3 +366,6 @@ enum Try {
     /// Looks whether a commit took effect.
     Look,
 }
+
+#[cfg(test)]
+mod tests;
