@@ -8,6 +8,9 @@
 
 #[path = "genesis/people.rs"]
 mod people;
+#[cfg(feature = "service")]
+#[path = "genesis/served.rs"]
+mod served;
 #[path = "genesis/tpm.rs"]
 mod tpm;
 
@@ -155,7 +158,7 @@ impl Relay {
                     (self.refuse_next, self.forget_next) = (false, false);
                     self.tpm.order(&approvals, refuse, forget)
                 }
-                Out::MakeKeys => Event::Born(Box::new(self.tpm.make_keys(self.genesis.as_ref().unwrap()))),
+                Out::MakeKeys => Event::Born(Box::new(self.tpm.make_keys(self.genesis.as_ref().unwrap().board()))),
                 Out::Founded => {
                     self.founded = true;
                     continue;

@@ -17,7 +17,7 @@ use std::{
 use axum::{Router, middleware};
 use tokio::{sync::watch, task::JoinHandle};
 
-pub use machine::Machine;
+pub use machine::{Machine, Provisioning};
 
 use crate::{
     client::genesis::{GenesisView, Heard},
@@ -74,7 +74,7 @@ pub struct FoundingParts {
     /// Who may ask what: the policy that the charter names.
     pub policy: Policy,
     /// The TPM.
-    pub machine: Machine,
+    pub machine: Box<dyn Provisioning>,
     /// Where the completed charter is put.
     pub directory: Directory,
 }

@@ -1,7 +1,7 @@
 //! A TPM in software, as strict about sessions, approvals and its counter as one: what it signs, its attestation key signs.
 
 use chancery::protocol::{
-    ceremony::genesis::{Event, Genesis, GenesisResult, Ground, ProvisioningOffer, Stage, Trouble, result::BornKey},
+    ceremony::genesis::{Board, Event, GenesisResult, Ground, ProvisioningOffer, Stage, Trouble, result::BornKey},
     group::Point,
     hash::Hash,
     ids::EmbassyName,
@@ -131,8 +131,7 @@ impl SoftTpm {
         Event::Ordered
     }
 
-    pub(crate) fn make_keys(&self, genesis: &Genesis) -> GenesisResult {
-        let board = genesis.board();
+    pub(crate) fn make_keys(&self, board: &Board) -> GenesisResult {
         let counter_first = self.counter.unwrap();
         let custody = self.ground.plan.custody(counter_first).unwrap();
         let [t, identity] = [&self.keys.0, &self.keys.1].map(|key| Point::mul_generator(key.expose()));

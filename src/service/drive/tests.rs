@@ -387,18 +387,26 @@ async fn another_process_takes_it_over_and_nothing_more_is_done_here() {
 
 #[tokio::test]
 async fn a_commit_in_doubt_that_another_process_overtook_is_not_taken_for_ours() {
-    let house = House::new();
-    house.ask(Event::Knock).await.unwrap().unwrap();
-    // Fails without effect; before the next try another process writes the very next version.
-    house.trouble.lock().unwrap().always = Some(Fault::Before);
-    let asked = house.ask(Event::Knock);
-    house.tried(3).await;
-    let theirs = Put { key: door_key(), expected: Some(1), bytes: vec![9, 0, 0] };
-    house.disk.inner().commit(Batch { puts: vec![theirs], entries: Vec::new() }).await.unwrap();
-    house.trouble.lock().unwrap().always = None;
-    assert!(asked.await.unwrap().is_err());
-    assert_eq!((house.deeds(), roll(&house.disk).await), (vec![rings(1)], vec![entry("knock", 1)]));
-    assert!(matches!(house.ended().await, End::Lost));
+    // What would have been written, and one version later; and something else in its place.
+    for theirs in [vec![vec![9, 0, 0]], vec![vec![9, 0, 0], vec![1, 0, 1]]] {
+        let house = House::new();
+        house.ask(Event::Knock).await.unwrap().unwrap();
+        // Fails without effect; before the next try another process writes.
+        house.trouble.lock().unwrap().always = Some(Fault::Before);
+        let asked = house.ask(Event::Open);
+        house.tried(3).await;
+        for (bytes, version) in theirs.iter().zip(1..) {
+            let put = Put { key: door_key(), expected: Some(version), bytes: bytes.clone() };
+            house.disk.inner().commit(Batch { puts: vec![put], entries: Vec::new() }).await.unwrap();
+        }
+        house.trouble.lock().unwrap().always = None;
+        assert_eq!(asked.await.unwrap().unwrap_err().code(), Code::Busy);
+        assert!(!house.line.seen().open);
+        let stands = record(&house.disk, &door_key()).await;
+        assert_eq!(stands, theirs.last().map(|bytes| (1 + theirs.len() as u64, bytes.clone())));
+        assert_eq!((house.deeds(), roll(&house.disk).await), (vec![rings(1)], vec![entry("knock", 1)]));
+        assert!(matches!(house.ended().await, End::Lost));
+    }
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use crate::{
         boot::charter_key,
         directory::{CHARTERS, Directory},
         drive,
-        genesis::{FoundingError, Machine},
+        genesis::{FoundingError, Provisioning},
         trust::Clock,
     },
     store::{Batch, Key, Kind, MAX_ROWS, Put, Store, StoreError},
@@ -37,7 +37,7 @@ pub(super) struct Hands {
     pub(super) embassy: EmbassyName,
     pub(super) clock: Clock,
     pub(super) store: Arc<dyn Store>,
-    pub(super) machine: Arc<Mutex<Machine>>,
+    pub(super) machine: Arc<Mutex<Box<dyn Provisioning>>>,
     pub(super) directory: Directory,
     /// All charters, the completed one too once it is in force.
     pub(super) chain: Arc<RwLock<Vec<VerifiedCharter>>>,
@@ -56,6 +56,9 @@ pub(super) enum Event {
     /// Somebody looks: what failed for reasons that pass is tried again; sessions that grew too old are made anew.
     Look,
 }
+
+/// What is done with the TPM.
+type Work = Box<dyn FnOnce(&mut dyn Provisioning) -> genesis::Event + Send>;
 
 /// What everybody may see.
 #[derive(Clone, PartialEq)]
@@ -160,7 +163,7 @@ impl drive::Kind for Hands {
     async fn perform(&mut self, state: &Genesis, out: Out) -> Option<BoxFuture<'static, Self::Done>> {
         self.busy = true;
         let (machine, board) = (Arc::clone(&self.machine), state.board().clone());
-        let work: Box<dyn FnOnce(&mut Machine) -> genesis::Event + Send> = match (out, state) {
+        let work: Work = match (out, state) {
             (Out::Offer { number, registers }, _) => Box::new(move |machine| machine.offer(number, registers)),
             (Out::Order { approvals }, _) => Box::new(move |machine| machine.order(&approvals)),
             (Out::MakeKeys, _) => Box::new(move |machine| machine.make_keys(&board)),
@@ -171,8 +174,9 @@ impl drive::Kind for Hands {
             }
         };
         Some(Box::pin(async move {
-            let done =
-                tokio::task::spawn_blocking(move || work(&mut machine.lock().unwrap_or_else(PoisonError::into_inner)));
+            let done = tokio::task::spawn_blocking(move || {
+                work(machine.lock().unwrap_or_else(PoisonError::into_inner).as_mut())
+            });
             done.await
                 // The next look asks again.
                 .inspect_err(|fault| tracing::error!(%fault, "a call to the TPM ended in a fault of chancery's own"))

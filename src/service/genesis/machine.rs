@@ -28,6 +28,21 @@ use crate::{
     },
 };
 
+/// What a founding orders of its TPM. Each call takes as long as the TPM does.
+pub trait Provisioning: Send {
+    /// Whether approvals of the open offer would come too late: the TPM counts from the session's start.
+    fn is_stale(&self) -> bool;
+
+    /// Parks sessions for the next step, or finds that it is done.
+    fn offer(&mut self, number: u32, registers: bool) -> Event;
+
+    /// Does what was approved.
+    fn order(&mut self, approvals: &[Vec<TpmApproval>]) -> Event;
+
+    /// Makes the keys, or takes those that stand on the disk, and says what they are.
+    fn make_keys(&mut self, board: &Board) -> Event;
+}
+
 /// The machine's side of a founding.
 pub struct Machine {
     address: TpmAddress,
@@ -61,23 +76,6 @@ impl Machine {
         let tpm = EmbassyTpm::open(&address, foundation, ground.plan.clone(), None)?;
         let keys = keys.to_owned();
         Ok(Self { address, ground, foundation, owner, keys, tpm, parked: Vec::new(), offered: None })
-    }
-
-    /// Whether approvals of the open offer would come too late: the TPM counts from the session's start.
-    pub fn is_stale(&self) -> bool {
-        // A little before, so that nobody is asked for an approval that dies on the way.
-        let life = Duration::from_secs(u64::from(self.ground.expiry_max_seconds));
-        self.offered.is_some_and(|offered| offered.elapsed() > life.saturating_sub(life / 10))
-    }
-
-    /// Parks sessions for the next step, or finds that it is done.
-    pub fn offer(&mut self, number: u32, registers: bool) -> Event {
-        self.parked.clear();
-        self.offered = None;
-        match self.try_offer(number, registers) {
-            Ok(event) => event,
-            Err(error) => Event::NotOffered { why: error.to_string() },
-        }
     }
 
     fn try_offer(&mut self, number: u32, registers: bool) -> Result<Event, TpmError> {
@@ -125,19 +123,6 @@ impl Machine {
         })))
     }
 
-    /// Does what was approved.
-    pub fn order(&mut self, approvals: &[Vec<TpmApproval>]) -> Event {
-        let done = self.try_order(approvals);
-        match done {
-            Ok(()) => {
-                self.parked.clear();
-                self.offered = None;
-                Event::Ordered
-            }
-            Err(error) => Event::NotOrdered(trouble(&error)),
-        }
-    }
-
     fn try_order(&mut self, approvals: &[Vec<TpmApproval>]) -> Result<(), TpmError> {
         if self.parked.len() != approvals.len() {
             return Err(TpmError::SessionLost);
@@ -150,14 +135,6 @@ impl Machine {
             self.tpm.finish(command)?;
         }
         Ok(())
-    }
-
-    /// Makes the keys, or takes those that stand on the disk, and says what they are.
-    pub fn make_keys(&mut self, board: &Board) -> Event {
-        match self.try_make_keys(board) {
-            Ok(result) => Event::Born(Box::new(result)),
-            Err(why) => Event::NotBorn { why },
-        }
     }
 
     fn try_make_keys(&mut self, board: &Board) -> Result<GenesisResult, String> {
@@ -204,6 +181,42 @@ impl Machine {
             custody_key: born(custody_key, &keys.custody, &keys.custody_birth.certified),
             identity_key: born(identity_key, &keys.identity, &keys.identity_birth.certified),
         })
+    }
+}
+
+impl Provisioning for Machine {
+    fn is_stale(&self) -> bool {
+        // A little before, so that nobody is asked for an approval that dies on the way.
+        let life = Duration::from_secs(u64::from(self.ground.expiry_max_seconds));
+        self.offered.is_some_and(|offered| offered.elapsed() > life.saturating_sub(life / 10))
+    }
+
+    fn offer(&mut self, number: u32, registers: bool) -> Event {
+        self.parked.clear();
+        self.offered = None;
+        match self.try_offer(number, registers) {
+            Ok(event) => event,
+            Err(error) => Event::NotOffered { why: error.to_string() },
+        }
+    }
+
+    fn order(&mut self, approvals: &[Vec<TpmApproval>]) -> Event {
+        let done = self.try_order(approvals);
+        match done {
+            Ok(()) => {
+                self.parked.clear();
+                self.offered = None;
+                Event::Ordered
+            }
+            Err(error) => Event::NotOrdered(trouble(&error)),
+        }
+    }
+
+    fn make_keys(&mut self, board: &Board) -> Event {
+        match self.try_make_keys(board) {
+            Ok(result) => Event::Born(Box::new(result)),
+            Err(why) => Event::NotBorn { why },
+        }
     }
 }
 

@@ -166,7 +166,16 @@ pub async fn open(
     let trust = Arc::new(InForce::new(trust));
     let tls = Arc::new(Tls::new(Arc::clone(&trust), leaf)?);
     let directory = directory.clone();
-    let parts = FoundingParts { chain, embassy, trust, clock, store, policy, machine, directory: directory.clone() };
+    let parts = FoundingParts {
+        chain,
+        embassy,
+        trust,
+        clock,
+        store,
+        policy,
+        machine: Box::new(machine),
+        directory: directory.clone(),
+    };
     let founding = Founding::open(parts).await?;
     let bounds = accept::Bounds { connections: settings.connections, ..accept::Bounds::default() };
     Ok(Ready { founding, tls, leafing, signer: secrets.founding, directory, bounds })
