@@ -47,6 +47,9 @@ fn two_embassies_are_founded_under_one_charter_with_one_pair_of_keys() {
     let (luxembourg, geneva) = (stage.serve("luxembourg"), stage.serve("geneva"));
 
     // At the second embassy nothing can be begun before the keys are made at the first.
+    until("both services", &[&luxembourg, &geneva], || {
+        [&luxembourg, &geneva].iter().all(|serve| serve.said().contains("officials run `chancery official genesis`"))
+    });
     let early = stage.official("anna", &["--embassy", "geneva", "--once"]);
     until("Anna's look", &[&early], || early.ended().is_some());
     assert!(early.said().contains("the quorums' keys, which are made at embassy luxembourg"), "{}", early.said());
