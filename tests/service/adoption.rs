@@ -23,7 +23,7 @@ use chancery::{
     service::{
         boot::{self, BootError},
         directory::Directory,
-        genesis::Machine,
+        genesis::{Machine, Provisioning},
     },
     store::{Batch, Call, Fault, Faulty, MemoryStore, Store},
 };
