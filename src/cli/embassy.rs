@@ -332,8 +332,8 @@ fn status(arguments: &Status, out: &mut dyn Write) -> Result<(), Failure> {
         None => writeln!(out, "no charter here")?,
     }
     if has("keys.bin") {
-        let said = "which charter the TPM was told of is compared at every start; `chancery official status` shows it";
-        writeln!(out, "{said}, and whether the one in force is still to be adopted")?;
+        let said = "which charter the TPM was told of, the TPM alone knows: each start compares it and logs it";
+        writeln!(out, "{said}; `chancery official status` shows it, and whether one is still to be adopted")?;
     }
     writeln!(out)?;
     let next = match () {

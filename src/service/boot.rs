@@ -203,15 +203,20 @@ pub async fn open(
             let pin = taken.tpm(|| tpm.charter_pin())?;
             // protocol.md §12.10: not older than what the quorum told the TPM of. The TPM's objects are this network's: what the
             // charter says of them has just held.
-            if pinned.find(&pin).is_none() {
-                return Err(BootError::RolledBack { pin, newest: pinned.charter().at() });
-            }
+            let told = pinned.find(&pin).ok_or_else(|| BootError::RolledBack { pin, newest: pinned.charter().at() })?;
             let leaf = taken.tpm(|| Leaf::issue_by_tpm(&leafing, &tpm, &trust, now, &mut OsRng))?;
             let clock = taken.tpm(|| tpm.clock())?;
-            Ok((tpm, leaf, clock, taken))
+            Ok::<_, BootError>((tpm, leaf, clock, taken, told.version))
         })
     };
-    let (tpm, leaf, counts, taken) = opened.await.map_err(|_| BootError::Fault)??;
+    let (tpm, leaf, counts, taken, told) = opened.await.map_err(|_| BootError::Fault)??;
+    let version = charter.charter().parts().version;
+    if told != version {
+        tracing::warn!(
+            "charter version {version} is in force, and the TPM was told of version {told}: until the officials have it adopted \
+             (chancery official open --adopt), this disk could be put back to that one"
+        );
+    }
     let boot = Act::Boot {
         charter: charter.hash(),
         resets: Resets { reset_count: counts.reset_count, restart_count: counts.restart_count },
@@ -259,6 +264,7 @@ pub async fn open(
     let bounds = accept::Bounds { connections: settings.connections, ..accept::Bounds::default() };
     tracing::info!(
         embassy = %app.embassy(),
+        charter = version,
         total_ms = began.elapsed().as_millis(),
         tpm_ms = taken.tpm.as_millis(),
         ceremonies,

@@ -43,6 +43,7 @@ fn a_charter_by_which_an_embassy_joins_is_brought_adopted_and_outlives_an_old_di
     (0..5).for_each(|index| officials.lay_out(index, &[&serve]));
     let (site, store) = (&world.site().directory, world.site().directory.join(STORE));
 
+    says(&serve.said(), &["charter version 2 is in force, and the TPM was told of version 1"]);
     // Everybody sees that the completed charter is in force and not adopted.
     let said = fine(officials.run("anna", &["status"]));
     says(&said, &["version 1, AND VERSION 2 IS IN FORCE", "`chancery official open --embassy luxembourg --adopt"]);
@@ -127,8 +128,10 @@ fn a_charter_by_which_an_embassy_joins_is_brought_adopted_and_outlives_an_old_di
     assert_eq!(tpm.charter_pin(), Ok(world.charter.hash()));
     drop(tpm);
 
-    // A restart passes: the store has the charter.
-    drop(Serve::at(world.site(), address));
+    // A restart passes: the store has the charter, and nothing is left to adopt.
+    let serve = Serve::at(world.site(), address);
+    assert!(!serve.said().contains("the TPM was told of"), "{}", serve.said());
+    drop(serve);
     // The host puts back the disk of before: the directory never had the third charter, and the store is gone.
     for suffix in ["", "-wal", "-shm"] {
         let _ = std::fs::remove_file(format!("{}{suffix}", store.display()));
