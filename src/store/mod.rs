@@ -51,15 +51,13 @@ pub enum Kind {
     Offer,
     /// An official's contribution.
     Contribution,
-    /// The answer to a request that must not act twice.
-    Idempotency,
     /// What the embassy knows of itself.
     Meta,
 }
 
 impl Kind {
     /// Every kind, in the order of their names' first use.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 9] = [
         Self::Charter,
         Self::Revocations,
         Self::DatasetVersion,
@@ -68,7 +66,6 @@ impl Kind {
         Self::Genesis,
         Self::Offer,
         Self::Contribution,
-        Self::Idempotency,
         Self::Meta,
     ];
 
@@ -83,7 +80,6 @@ impl Kind {
             Self::Genesis => "genesis",
             Self::Offer => "offer",
             Self::Contribution => "contribution",
-            Self::Idempotency => "idempotency",
             Self::Meta => "meta",
         }
     }

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use crate::support::{
     WITNESS, World,
-    net::{Line, Running, Way, client},
+    net::{Line, Running, Way, client, request as post},
     now,
     people::Caller,
 };
@@ -122,6 +122,24 @@ async fn the_named_agent_unwraps_until_one_official_stops_the_lease() {
         ("live", 258, 1000, vec!["replica-1".into()])
     );
 
+    // A repeat under the same key is answered again and costs nothing; the key for another request is refused.
+    let body = serde_json::to_vec(&request(&world, 0, std::slice::from_ref(&land))).unwrap();
+    let other = serde_json::to_vec(&request(&world, 1, std::slice::from_ref(&land))).unwrap();
+    let sent = |key: &str, body: &[u8]| {
+        post("POST", &path, &[("content-type", "application/json"), ("idempotency-key", key)], body)
+    };
+    for _ in 0..3 {
+        let answer = agent.line.send(sent("5f1c", &body)).await.unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.json());
+        let keys = serde_json::from_value::<Unwrapped>(answer.json()).unwrap().keys;
+        assert_eq!(keys[0].file_key.as_ref().map(|key| *key.0.expose()), Some([7; 16]));
+        assert_eq!(view(&mut agent, &id).await.used, 259);
+    }
+    let reused = agent.line.send(sent("5f1c", &other)).await.unwrap();
+    assert_eq!((reused.status.as_u16(), reused.code().as_str()), (422, "idempotency-key-reused"));
+    assert_eq!(agent.line.send(sent(&"k".repeat(65), &body)).await.unwrap().code(), "malformed");
+    assert_eq!(view(&mut agent, &id).await.used, 259);
+
     // Another agent, an official, and the right agent over a connection that a quantum computer will open.
     let one = request(&world, 0, std::slice::from_ref(&land));
     let mut stranger = Caller::connect(&world, &running, Role::Agent, "replica-2").await;
@@ -151,7 +169,7 @@ async fn the_named_agent_unwraps_until_one_official_stops_the_lease() {
     assert_eq!(agent.line.post(&path, &one).await.unwrap().status, 200);
     let mut eva = Caller::official(&world, &running, 4).await;
     let stopped = eva.taken(&path_of_stops, &stop).await;
-    assert_eq!((&stopped["state"], &stopped["used"]), (&"ended".into(), &259.into()));
+    assert_eq!((&stopped["state"], &stopped["used"]), (&"ended".into(), &260.into()));
     assert!(stopped["why"].as_str().unwrap().contains("eva stopped it"), "{stopped}");
     assert_ne!(agent.line.post(&path, &one).await.unwrap().status, 200);
     assert_eq!(eva.taken(&path_of_stops, &stop).await["state"], "ended");

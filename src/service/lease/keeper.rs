@@ -31,6 +31,7 @@ use crate::{
             clock::{BootClock, BootTime},
             entries,
             error::{LeaseError, MAX_STANZAS},
+            once::Once,
             rules::{LeaseRules, Rules},
             table::{Admission, Beginning, Change, InstallError, Lease, UnwrapRefusal, Writing},
             unwrap,
@@ -195,6 +196,21 @@ impl Leases {
         dataset: &DatasetName,
         stanzas: Vec<TaggedStanza>,
     ) -> Result<Vec<Answer>, LeaseError> {
+        self.unwrap_once(id, agent, dataset, stanzas, None).await
+    }
+
+    /// The same for a request that can be told from others: a repeat of it is answered again, and draws nothing.
+    ///
+    /// # Errors
+    /// As [`Leases::unwrap`], and [`UnwrapRefusal::KeyReused`].
+    pub async fn unwrap_once(
+        self: &Arc<Self>,
+        id: CeremonyId,
+        agent: &AgentName,
+        dataset: &DatasetName,
+        stanzas: Vec<TaggedStanza>,
+        once: Option<Once>,
+    ) -> Result<Vec<Answer>, LeaseError> {
         let found = stanzas.len();
         if found == 0 || found > MAX_STANZAS {
             return Err(LeaseError::Stanzas { found });
@@ -211,7 +227,7 @@ impl Leases {
                 addressed,
             )
         };
-        let key = self.draw(id, agent, dataset, ours.len() as u64).await?;
+        let key = self.draw(id, agent, dataset, ours.len() as u64, once).await?;
         let unwrapped = if ours.len() <= AT_ONCE {
             unwrap::unwrap(&key, &ours)
         } else {
@@ -239,15 +255,16 @@ impl Leases {
         agent: &AgentName,
         dataset: &DatasetName,
         count: u64,
+        once: Option<Once>,
     ) -> Result<Arc<Kept>, LeaseError> {
-        if let Admission::Drawn(key) = self.admit(id, agent, dataset, count)? {
+        if let Admission::Drawn(key) = self.admit(id, agent, dataset, count, once.as_ref())? {
             return Ok(key);
         }
         let (agent, dataset) = (agent.clone(), dataset.clone());
         self.apart(|leases| async move {
             let _guard = leases.writing.lock().await;
             loop {
-                match leases.admit(id, &agent, &dataset, count)? {
+                match leases.admit(id, &agent, &dataset, count, once.as_ref())? {
                     Admission::Drawn(key) => return Ok(key),
                     // Others draw from what was reserved, and sometimes all of it: then once more.
                     Admission::Reserve(user, count) => leases.write(id, Change::Reserve(user, count)).await?,
@@ -265,12 +282,13 @@ impl Leases {
         agent: &AgentName,
         dataset: &DatasetName,
         count: u64,
+        once: Option<&Once>,
     ) -> Result<Admission, LeaseError> {
         let (now, rules) = (self.now(), self.rules()?);
         let mut inside = self.inside();
         inside.look(id, &rules, now);
         let lease = inside.leases.get_mut(&id).ok_or(UnwrapRefusal::NoSuchLease { ceremony: id })?;
-        Ok(lease.admit(agent, dataset, count)?)
+        Ok(lease.admit(agent, dataset, count, once)?)
     }
 
     /// A key that is gone while somebody was using it: its lease ended, or its user panicked.

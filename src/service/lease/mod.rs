@@ -9,6 +9,7 @@ pub mod clock;
 mod entries;
 pub mod error;
 pub mod keeper;
+pub mod once;
 pub(in crate::service) mod routes;
 pub mod rules;
 pub mod table;

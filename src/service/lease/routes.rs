@@ -5,7 +5,7 @@ use axum::{
     Json,
     body::Bytes,
     extract::{Path, State},
-    http::header,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use utoipa_axum::{router::OpenApiRouter, routes};
@@ -29,6 +29,7 @@ use crate::{
             clock::BootTime,
             error::{LeaseError, MAX_STANZAS},
             keeper::Answer,
+            once::Once,
             table::{InstallError, Lease, UnwrapRefusal},
         },
         peer::{Caller, Exchange},
@@ -160,7 +161,10 @@ async fn stop(
     post,
     path = "/v1/leases/{id}/unwrap",
     tag = "leases",
-    params(("id" = String, Path, description = "The lease's id, which is its ceremony's")),
+    params(
+        ("id" = String, Path, description = "The lease's id, which is its ceremony's"),
+        ("Idempotency-Key" = Option<String>, Header, description = "1 to 64 visible ASCII characters, fresh for each request. A repeat under the same key is answered again and draws nothing from the lease's budget"),
+    ),
     request_body = UnwrapRequest,
     responses((status = 200, body = Unwrapped), (status = "4XX", body = api::Problem, content_type = "application/problem+json"))
 )]
@@ -168,6 +172,7 @@ async fn unwrap(
     State(app): State<App>,
     caller: Caller,
     Path(text): Path<String>,
+    headers: HeaderMap,
     Body(request): Body<UnwrapRequest>,
 ) -> Result<Response, Problem> {
     let id = id(&text)?;
@@ -182,11 +187,15 @@ async fn unwrap(
         return Err(LeaseError::Stanzas { found }.into());
     }
 
+    let once = match headers.get("idempotency-key") {
+        None => None,
+        Some(key) => Some(once(&agent, key.as_bytes(), &request)?),
+    };
     let read: Vec<_> = request.stanzas.iter().map(|stanza| stanza.read()).collect();
     let stanzas: Vec<_> = read.iter().filter_map(|stanza| stanza.as_ref().ok()?.clone()).collect();
     let answers = match stanzas.len() {
         0 => Vec::new(),
-        _ => app.leases().unwrap(id, &agent, &dataset, stanzas).await?,
+        _ => app.leases().unwrap_once(id, &agent, &dataset, stanzas, once).await?,
     };
     let mut answers = answers.into_iter();
     let keys = read.into_iter().map(|stanza| match stanza.map(|stanza| stanza.and_then(|_| answers.next())) {
@@ -202,6 +211,12 @@ async fn unwrap(
     serde_json::to_writer(&mut body, &unwrapped).map_err(|error| Code::Internal.because(error))?;
     let body = Bytes::from_owner(WipedBody(SecretVec::new(body)));
     Ok(([(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response())
+}
+
+fn once(agent: &AgentName, key: &[u8], request: &UnwrapRequest) -> Result<Once, Problem> {
+    let request = serde_json::to_vec(request).map_err(|error| Code::Internal.because(error))?;
+    Once::new(agent, key, &request)
+        .ok_or_else(|| Code::Malformed.because("an Idempotency-Key has 1 to 64 visible ASCII characters"))
 }
 
 /// A body that is wiped once it was sent.
@@ -266,6 +281,7 @@ impl From<UnwrapRefusal> for Problem {
             UnwrapRefusal::NoSuchLease { .. } => Code::NotFound,
             UnwrapRefusal::NotForYou { .. } | UnwrapRefusal::OtherDataset { .. } => Code::Policy,
             UnwrapRefusal::Suspended => Code::LeaseSuspended,
+            UnwrapRefusal::KeyReused => Code::KeyReused,
             UnwrapRefusal::Ended { why: LeaseEnd::Spent } | UnwrapRefusal::Spent(_) => Code::LeaseSpent,
             UnwrapRefusal::Ended { .. } => Code::LeaseEnded,
         };

@@ -22,6 +22,7 @@ use crate::{
             account::{Account, Plan, Spent, User},
             beats::Pulse,
             clock::BootTime,
+            once::{Once, Requests, Seen},
         },
     },
 };
@@ -99,6 +100,9 @@ pub enum UnwrapRefusal {
         /// Why.
         why: LeaseEnd,
     },
+    /// The agent's key for this request was another request's.
+    #[error("another request came under this Idempotency-Key before; nothing was unwrapped, and nothing drawn")]
+    KeyReused,
     /// More than is left.
     #[error("{0}. Ask for fewer, or have the officials open another lease")]
     Spent(#[from] Spent),
@@ -186,6 +190,8 @@ pub struct Lease {
     in_flight: bool,
     /// Settled for the last time.
     closed: bool,
+    /// What was admitted, so that a repeat draws nothing.
+    requests: Requests,
 }
 
 impl std::fmt::Debug for Lease {
@@ -255,6 +261,7 @@ impl Lease {
             statement: Some(statement),
             in_flight: false,
             closed: false,
+            requests: Requests::default(),
         })
     }
 
@@ -277,6 +284,7 @@ impl Lease {
             writing,
             in_flight: false,
             closed,
+            requests: Requests::default(),
         }
     }
 
@@ -379,11 +387,17 @@ impl Lease {
         self.closed = true;
     }
 
-    /// Lets an agent unwrap, where the lease serves at this moment: look first.
+    /// Lets an agent unwrap, where the lease serves at this moment: look first. A repeat of what was admitted draws nothing.
     ///
     /// # Errors
     /// [`UnwrapRefusal`].
-    pub fn admit(&mut self, agent: &AgentName, dataset: &DatasetName, count: u64) -> Result<Admission, UnwrapRefusal> {
+    pub fn admit(
+        &mut self,
+        agent: &AgentName,
+        dataset: &DatasetName,
+        count: u64,
+        once: Option<&Once>,
+    ) -> Result<Admission, UnwrapRefusal> {
         let ceremony = self.ceremony;
         if !self.terms.agents.contains(agent) {
             let agents = self.terms.agents.iter().map(AgentName::as_str).collect::<Vec<_>>().join(", ");
@@ -400,11 +414,17 @@ impl Lease {
         }
         let key = self.keys.iter().find(|leased| leased.at.dataset == *dataset).map(|leased| Arc::clone(&leased.key));
         let key = key.ok_or(UnwrapRefusal::Ended { why: LeaseEnd::Fault })?;
+        match once.map_or(Seen::New, |once| self.requests.look(once)) {
+            Seen::New => {}
+            Seen::Repeated => return Ok(Admission::Drawn(key)),
+            Seen::Reused => return Err(UnwrapRefusal::KeyReused),
+        }
         if self.in_flight {
             return Ok(Admission::Wait);
         }
         let user = User { dataset: dataset.clone(), agent: agent.clone() };
         if self.account.draw(&user, count) {
+            once.into_iter().for_each(|once| self.requests.note(*once));
             return Ok(Admission::Drawn(key));
         }
         self.account.plan(&user, count)?;

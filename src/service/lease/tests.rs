@@ -18,6 +18,7 @@ use super::{
     clock::BootTime,
     error::LeaseError,
     keeper::{Answer, Leases, Parts},
+    once::Once,
     rules::LeaseRules,
     table::{InstallError, UnwrapRefusal},
 };
@@ -533,4 +534,48 @@ async fn an_opening_that_came_too_late_leaves_no_lease() {
     assert_eq!(embassy.refused(id, "court", "land", 1).await, UnwrapRefusal::Ended { why: LeaseEnd::Late });
     embassy.leases.revoke(CeremonyId(crate::protocol::hash::Hash([9; 32]))).await.unwrap();
     assert_eq!(embassy.roll().await, ["leased by 3", "ended after 0: its ceremony had ended before it was opened"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_is_answered_and_draws_nothing() {
+    let embassy = Embassy::new().await;
+    let id = embassy.install(3).await.unwrap();
+    let asked = vec![stanza(&embassy.quorum.recipient(0)); 2];
+    let ask = |who: &str, key: &str, request: &str, stanzas: &Vec<TaggedStanza>| {
+        let (leases, stanzas, who) = (Arc::clone(&embassy.leases), stanzas.clone(), agent(who));
+        let once = Once::new(&who, key.as_bytes(), request.as_bytes()).unwrap();
+        async move { leases.unwrap_once(id, &who, &dataset("land"), stanzas, Some(once)).await }
+    };
+    let used = || embassy.leases.show(Some(id), |lease, _| lease.account().used()).remove(0);
+    let opened = |answers: &[Answer]| {
+        answers.iter().all(|answer| matches!(answer, Answer::Key(key) if key.expose() == &[7; 16]))
+    };
+
+    // What could not be written down was not drawn: the repeat is a first one.
+    embassy.fails(1);
+    assert!(matches!(ask("court", "k1", "two of land", &asked).await, Err(LeaseError::Store(_))));
+    embassy.fails(0);
+    assert_eq!(used(), 0);
+    // The same at the same time, many times over: one draws.
+    let together = futures_util::future::join_all((0..8).map(|_| ask("court", "k1", "two of land", &asked))).await;
+    for answers in together {
+        let answers = answers.unwrap();
+        assert!(answers.len() == 2 && opened(&answers));
+    }
+    assert_eq!(used(), 2);
+    // Another request under that key is refused, and costs nothing; another's key is another.
+    let reused = ask("court", "k1", "something else", &asked).await.unwrap_err();
+    assert!(matches!(reused, LeaseError::Unwrap(UnwrapRefusal::KeyReused)), "{reused}");
+    assert!(matches!(
+        ask("replicator", "k1", "two of land", &asked).await,
+        Err(LeaseError::Unwrap(UnwrapRefusal::Spent(_)))
+    ));
+    assert_eq!(used(), 2);
+    assert!(opened(&ask("court", "k1", "two of land", &asked).await.unwrap()));
+    // The last of the budget ends it, and then nothing is repeated either.
+    assert!(opened(&ask("court", "k2", "one of land", &asked[..1].to_vec()).await.unwrap()));
+    assert!(embassy.is_wiped());
+    let over = ask("court", "k2", "one of land", &asked[..1].to_vec()).await.unwrap_err();
+    assert!(matches!(over, LeaseError::Unwrap(UnwrapRefusal::Ended { why: LeaseEnd::Spent })), "{over}");
+    assert_eq!(used(), 3);
 }
