@@ -325,7 +325,7 @@ async fn each_kind_of_answer_that_is_none_has_an_error_of_its_own() {
     let closed = Setup { lets_in: false, ..embassy.setup() }.start(hello).await;
     let error = self::client(&closed, &home, home.trust()).get::<Value>("/").await.unwrap_err();
     assert!(matches!(error, ClientError::Unwelcome { .. }), "{error}");
-    assert!(error.to_string().contains("home can issue another"), "{error}");
+    assert!(error.to_string().contains("home has revoked it"), "{error}");
 }
 
 #[tokio::test]

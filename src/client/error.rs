@@ -50,13 +50,11 @@ pub enum ClientError {
         reason: Distrust,
     },
     /// The embassy does not take this machine's certificate.
-    #[error(
-        "{embassy} refused this machine's certificate ({alert}). It may be out of date, revoked, or not of the role that is needed: home can issue another"
-    )]
+    #[error("{embassy} refused this machine's certificate: {rule} ({alert})", rule = rule_of(alert))]
     Unwelcome {
         /// Which embassy.
         embassy: EmbassyName,
-        /// The TLS alert.
+        /// The TLS alert's name (RFC 8446 §6.2).
         alert: String,
     },
     /// TLS failed otherwise.
@@ -125,6 +123,39 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
+}
+
+/// The rule that a TLS alert stands for, as `service/tls.rs` gives them, who can act, and what next. Roles are not judged in the
+/// handshake: whoever has the wrong one is told so in words, by the embassy.
+fn rule_of(alert: &str) -> &'static str {
+    match alert {
+        "CertificateRevoked" => "home has revoked it. Only home can issue another",
+        "CertificateExpired" => {
+            "it is out of date, or not in date yet by the embassy's clock. Compare its dates and your clock \
+             (`chancery inspect`); home can issue another"
+        }
+        "UnknownCA" => {
+            "it was issued by no home authority that the embassy knows. Ask home for a certificate of this network"
+        }
+        "DecryptError" => {
+            "its signature is not home's, or the key on this machine is not the certificate's. Ask home for a certificate of \
+             this machine's connection key"
+        }
+        "AccessDenied" => {
+            "home's revocation list at the embassy is out of date, so nobody is let in. Whoever runs the embassy can put a new \
+             home.crl from home into its directory, and have it read (SIGHUP)"
+        }
+        "UnsupportedCertificate" => {
+            "it was issued for another use than connecting to embassies. Ask home for a certificate with the role that you have"
+        }
+        "CertificateRequired" => {
+            "none was shown. Ask home for a certificate of this machine's connection key, and give it to this tool"
+        }
+        "BadCertificate" | "CertificateUnknown" => {
+            "it is damaged, or has something in it that the embassy does not know. Ask home to issue it anew"
+        }
+        _ => "the embassy's TLS library says no more. Whoever runs the embassy finds the reason in its log",
+    }
 }
 
 impl ClientError {

@@ -8,7 +8,6 @@ use std::{error::Error as StdError, io, sync::Arc, time::Duration};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Bytes, Incoming};
-use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client as Pool, connect::HttpConnector},
     rt::TokioExecutor,
@@ -17,6 +16,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use crate::client::{
     ClientError, Distrust,
+    alert::{Heard, Listening},
     api::{PROBLEM_JSON, Problem},
     events::Events,
     tls::{Clock, Exchange, Judge, OwnIdentity, configure},
@@ -78,7 +78,8 @@ pub enum Repeat {
 /// A client of one embassy. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pool: Pool<Listening, Full<Bytes>>,
+    heard: Heard,
     judge: Arc<Judge>,
     settings: Arc<Settings>,
     base: String,
@@ -108,8 +109,9 @@ impl Client {
             .https_only()
             .enable_all_versions()
             .wrap_connector(tcp);
-        let pool = Pool::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { pool, judge, settings: Arc::new(settings), base })
+        let heard = Heard::default();
+        let pool = Pool::builder(TokioExecutor::new()).build(Listening { inner: connector, heard: heard.clone() });
+        Ok(Self { pool, heard, judge, settings: Arc::new(settings), base })
     }
 
     /// A client of the same embassy with connections of its own.
@@ -235,6 +237,8 @@ impl Client {
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, ClientError> {
         // TLS judges once per connection, and not on resumption; time and revocation are asked for each request.
         self.judge.still_stands().map_err(|reason| self.distrusted(reason))?;
+        // What ended an earlier connection explains nothing of this one.
+        let _ = self.heard.take();
         self.pool.request(request).await.map_err(|error| self.classify(&error, error.is_connect()))
     }
 
@@ -280,6 +284,9 @@ impl Client {
             // has finished its part, so this is where that refusal arrives.
             if let Some(alert) = reason.strip_prefix("received fatal alert: ").filter(|_| !connecting) {
                 return ClientError::Unwelcome { embassy, alert: alert.to_owned() };
+            }
+            if let Some(alert) = self.heard.take() {
+                return ClientError::Unwelcome { embassy, alert: format!("{alert:?}") };
             }
             return if connecting {
                 ClientError::Connect { embassy, url, reason }

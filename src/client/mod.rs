@@ -2,6 +2,7 @@
 //!
 //! The embassy is not trusted. The connection proves which machine answers; what it says is checked by whoever acts on it.
 
+mod alert;
 pub mod api;
 pub mod ceremonies;
 mod error;

@@ -17,6 +17,7 @@ use hyper_util::{
     service::TowerToHyperService,
 };
 use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
@@ -28,6 +29,10 @@ use crate::service::{
     peer::{Connection, Door, Peer, Refusal},
     tls::{self, Tls},
 };
+
+/// How long somebody who was refused is listened to, and how many bytes.
+const PARTING: Duration = Duration::from_secs(1);
+const PARTING_BYTES: u64 = 64 * 1024;
 
 /// What strangers may take up.
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +133,16 @@ async fn accept(
     }
 }
 
+/// Lets whoever was refused read why. A client of TLS 1.3 has sent its request by then; were the connection closed with that
+/// unread, the kernel would reset it, and the alert be lost with it.
+async fn part(mut stream: TcpStream) {
+    let heard = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(PARTING_BYTES), &mut tokio::io::sink()).await
+    };
+    let _ = timeout(PARTING, heard).await;
+}
+
 /// One connection's surroundings.
 struct Line<D> {
     door: D,
@@ -138,9 +153,12 @@ struct Line<D> {
 
 impl<D: Door> Line<D> {
     async fn run(self, acceptor: TlsAcceptor, stream: TcpStream, from: SocketAddr) {
-        let stream = match timeout(self.bounds.handshake, acceptor.accept(stream)).await {
+        let stream = match timeout(self.bounds.handshake, acceptor.accept(stream).into_fallible()).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return tracing::info!(%from, %error, "a handshake failed"),
+            Ok(Err((error, stream))) => {
+                tracing::info!(%from, %error, "a handshake failed");
+                return part(stream).await;
+            }
             Err(_) => return tracing::info!(%from, "a handshake took too long"),
         };
         let judged = self.judge(&stream);

@@ -18,9 +18,14 @@ use aws_lc_rs::{
 use p256::ecdsa::Signature;
 use rand_core::{CryptoRng, RngCore};
 use rustls::{
-    NamedGroup, RootCertStore, ServerConfig, SignatureScheme,
+    CertificateError as Webpki, DigitallySignedStruct, DistinguishedName, NamedGroup, RootCertStore, ServerConfig,
+    SignatureScheme,
+    client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs as suite},
-    server::{ServerSessionMemoryCache, WebPkiClientVerifier},
+    server::{
+        ServerSessionMemoryCache, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -237,6 +242,60 @@ pub fn exchange(group: Option<NamedGroup>) -> Exchange {
     if group == Some(NamedGroup::X25519MLKEM768) { Exchange::Hybrid } else { Exchange::Classical }
 }
 
+/// webpki's judgement with an alert that lets the visitor tell an outdated list of the embassy's from a stranger's certificate;
+/// rustls has one alert for both. What webpki refuses is refused.
+#[derive(Debug)]
+struct Telling(Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for Telling {
+    fn offer_client_auth(&self) -> bool {
+        self.0.offer_client_auth()
+    }
+    fn client_auth_mandatory(&self) -> bool {
+        self.0.client_auth_mandatory()
+    }
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        above: &[CertificateDer<'_>],
+        now: rustls_pki_types::UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.0.verify_client_cert(leaf, above, now).map_err(|error| {
+            tracing::info!(%error, "a visitor's certificate was refused");
+            match error {
+                rustls::Error::InvalidCertificate(
+                    Webpki::ExpiredRevocationList
+                    | Webpki::ExpiredRevocationListContext { .. }
+                    | Webpki::UnknownRevocationStatus,
+                ) => rustls::Error::InvalidCertificate(Webpki::ApplicationVerificationFailure),
+                other => other,
+            }
+        })
+    }
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
+    }
+}
+
 /// A configuration for what is in force now. Its sessions are its own: none of an earlier configuration can be resumed.
 ///
 /// # Errors
@@ -252,6 +311,7 @@ pub fn config(trust: &Trust, leaf: &Leaf) -> Result<Arc<ServerConfig>, TlsError>
         .enforce_revocation_expiration()
         .build()
         .map_err(|error| failed(&error))?;
+    let verifier = Arc::new(Telling(verifier));
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|error| failed(&error))?
