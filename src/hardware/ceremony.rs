@@ -158,6 +158,12 @@ impl ParkedCommand {
         Ok(self.standing())
     }
 
+    /// Lets go of every approval that was taken: who finishes it brings all that are to count, and the TPM sees no other. Somebody
+    /// may have voted against it since.
+    pub fn withdraw(&mut self) {
+        self.approvals.clear();
+    }
+
     /// How many good approvals there are.
     pub fn standing(&self) -> Standing {
         let good = u8::try_from(self.approvals.len()).unwrap_or(u8::MAX);

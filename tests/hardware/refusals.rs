@@ -252,3 +252,21 @@ fn another_tpm_is_found_out_at_the_door_and_under_a_running_process() {
     sleep(Duration::from_millis(1_100)); // the pause after three failures
     rig.decapsulates(&tpm, &[1, 2, 3]);
 }
+
+#[test]
+fn a_withdrawn_approval_never_reaches_the_tpm() {
+    let rig = Rig::new();
+    let tpm = rig.open();
+    let (_, point) = known_point();
+    let mut command = tpm.begin(&[Order::Decapsulate(point)]).unwrap().pop().unwrap();
+    rig.people.approve(&mut command, &[1, 2, 3]);
+    command.withdraw();
+    assert_eq!(command.standing().good, 0);
+    rig.people.approve(&mut command, &[3, 4, 5]);
+    rig.bus().forget_recording();
+    assert!(matches!(tpm.finish(&mut command), Ok(Outcome::Shared(_))));
+    // The TPM is given the key of each official whose approval it checks.
+    let recording = rig.bus().recording();
+    let given = |place: usize| recording.contains(&rig.people.points()[place - 1].encode_uncompressed()[1..33]);
+    assert_eq!([1, 2, 3, 4, 5].map(given), [false, false, true, true, true]);
+}

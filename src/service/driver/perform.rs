@@ -11,7 +11,7 @@ use p256::ecdsa::Signature;
 use rand_core::OsRng;
 
 use crate::{
-    hardware::{ApprovalRefusal, Order, Outcome, ParkedCommand, Remedy, TpmError},
+    hardware::{Order, Outcome, ParkedCommand, Remedy, TpmError},
     protocol::{
         ceremony::{Event, Material, Trouble},
         dataset_version::VerifiedVersion,
@@ -199,13 +199,12 @@ fn run(
     command: &mut ParkedCommand,
     in_tpm: &mut Duration,
 ) -> Result<Outcome, Trouble> {
+    // Exactly these: an earlier try's may be withdrawn.
+    command.withdraw();
     let mut refused: Vec<(Position, String)> = Vec::new();
     for approval in approvals {
-        match command.approve(approval.clone(), facts.expiry_max_seconds()) {
-            Ok(_) => {}
-            // An earlier try took it already.
-            Err(error) if error.refusal == ApprovalRefusal::Repeated => {}
-            Err(error) => refused.push((error.official, error.refusal.to_string())),
+        if let Err(error) = command.approve(approval.clone(), facts.expiry_max_seconds()) {
+            refused.push((error.official, error.refusal.to_string()));
         }
     }
     if !refused.is_empty() {
