@@ -7,7 +7,10 @@ use std::path::{Path, PathBuf};
 
 use chancery::{
     client::{Client, ClientError, Exchange, OwnIdentity, Settings, Trust},
-    keys::{KeyError, disk, file::KeyKind},
+    keys::{
+        KeyError, disk,
+        file::{KeyFile, KeyKind},
+    },
     protocol::{
         certificate::{HomeAuthority, MAX_CERTIFICATE_BYTES, MAX_LIST_BYTES, Revocations},
         ids::EmbassyName,
@@ -58,33 +61,63 @@ impl Visit {
         let (Some(embassy), Some(server), Some(dir)) = (&self.embassy, &self.server, dir) else {
             return Err(Failure::Refused("no embassy is named".to_owned(), "Give --dir, --server and --embassy"));
         };
-        let parts = network.charter.charter().parts();
-        if parts.embassies.iter().all(|known| known.name != *embassy) {
-            let what = format!("the charter in force, version {}, has no embassy {embassy}", parts.version);
-            return Err(Failure::Refused(what, "Check the name, or get the newest charters from home"));
-        }
-        let machines = parts.custody.iter().flat_map(|custody| &custody.machines);
-        let pinned = machines.into_iter().find(|machine| machine.embassy == *embassy).map(|found| found.identity_key);
-        let list = revocations(&network.home, dir)?;
-        let certificate = pem::read(
-            &dir.join("connection.crt"),
-            "a certificate",
-            MAX_CERTIFICATE_BYTES,
-            "Home issues it for connection.pub: put it there",
-        )?;
-        let file = disk::load(&dir.join("connection.key"))?;
-        if file.kind() != KeyKind::Connection {
-            return Err(KeyError::Kind { found: file.kind(), expected: KeyKind::Connection }.into());
-        }
-        let passphrase = ask::once(&format!("passphrase of {}", file.name()), self.connection_fd, "--connection-fd")?;
-        let own = OwnIdentity::new(certificate, file.signer(KeyKind::Connection, &passphrase)?);
-        let trust = Trust::new(network.home.clone(), list, embassy.clone(), pinned);
-        let settings = Settings { exchange, ..Settings::new(server, trust, Some(own)) };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(|source| {
             Failure::Refused(format!("this machine gives no way to wait for the network: {source}"), "Try again")
         })?;
-        Ok(Line { client: Client::new(settings)?, runtime, passphrase })
+        let file = connection_key(dir)?;
+        let passphrase = ask::once(&format!("passphrase of {}", file.name()), self.connection_fd, "--connection-fd")?;
+        let client = client(network, dir, (embassy, server), exchange, &passphrase)?;
+        Ok(Line { client, runtime, passphrase })
     }
+
+    /// Goes by what lies in the directory now, with the passphrase that was given.
+    pub(super) fn renew(
+        &self,
+        line: &mut Line,
+        network: &InForce,
+        dir: &Path,
+        exchange: Exchange,
+    ) -> Result<(), Failure> {
+        if let (Some(embassy), Some(server)) = (&self.embassy, &self.server) {
+            line.client = client(network, dir, (embassy, server), exchange, &line.passphrase)?;
+        }
+        Ok(())
+    }
+}
+
+fn connection_key(dir: &Path) -> Result<KeyFile, Failure> {
+    let file = disk::load(&dir.join("connection.key"))?;
+    if file.kind() != KeyKind::Connection {
+        return Err(KeyError::Kind { found: file.kind(), expected: KeyKind::Connection }.into());
+    }
+    Ok(file)
+}
+
+fn client(
+    network: &InForce,
+    dir: &Path,
+    (embassy, server): (&EmbassyName, &str),
+    exchange: Exchange,
+    passphrase: &SecretVec,
+) -> Result<Client, Failure> {
+    let parts = network.charter.charter().parts();
+    if parts.embassies.iter().all(|known| known.name != *embassy) {
+        let what = format!("the charter in force, version {}, has no embassy {embassy}", parts.version);
+        return Err(Failure::Refused(what, "Check the name, or get the newest charters from home"));
+    }
+    let machines = parts.custody.iter().flat_map(|custody| &custody.machines);
+    let pinned = machines.into_iter().find(|machine| machine.embassy == *embassy).map(|found| found.identity_key);
+    let list = revocations(&network.home, dir)?;
+    let certificate = pem::read(
+        &dir.join("connection.crt"),
+        "a certificate",
+        MAX_CERTIFICATE_BYTES,
+        "Home issues it for connection.pub: put it there",
+    )?;
+    let own = OwnIdentity::new(certificate, connection_key(dir)?.signer(KeyKind::Connection, passphrase)?);
+    let trust = Trust::new(network.home.clone(), list, embassy.clone(), pinned);
+    let settings = Settings { exchange, ..Settings::new(server, trust, Some(own)) };
+    Ok(Client::new(settings)?)
 }
 
 impl Line {

@@ -50,7 +50,8 @@ pub(super) async fn serve(
         ));
     };
     let secrets = secrets(directory, settings, auths, passphrase_fd)?;
-    let (mut terminate, mut interrupt) = (
+    let (mut hangup, mut terminate, mut interrupt) = (
+        signal(SignalKind::hangup()).map_err(|error| refused(&error))?,
         signal(SignalKind::terminate()).map_err(|error| refused(&error))?,
         signal(SignalKind::interrupt()).map_err(|error| refused(&error))?,
     );
@@ -58,10 +59,14 @@ pub(super) async fn serve(
     let ready = start::open(directory, settings, Arc::<SqliteStore>::clone(store), wall_clock(), secrets).await;
     let ready = ready.map_err(|error| refused(&error))?;
     let (stop, stopped) = watch::channel(false);
+    let (founding, files) = (ready.founding().clone(), directory.clone());
     let signals = tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hangup.recv() => founding.reread(&files).await,
+            }
         }
         tracing::info!("stopping; the founding goes on from here when it is started again");
         let _ = stop.send(true);

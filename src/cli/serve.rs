@@ -29,7 +29,7 @@ The directory holds what home, the officials and the TPM left there:
   keys.bin         the embassy's TPM keys, made when it was founded
   store.sqlite     the store; made at the first start
 
-SIGHUP reads home.crl again; SIGTERM and SIGINT end leases, wipe their keys and stop. CHANCERY_LOG chooses what is logged \
+SIGHUP reads home.crl again, also while the embassy is founded; SIGTERM and SIGINT end leases, wipe their keys and stop. CHANCERY_LOG chooses what is logged \
 (`info`, `debug`, `chancery::service=debug`); a log never holds a secret. docs/service.md says more.";
 
 /// Serve an embassy: ceremonies, datasets and leases, over mutual TLS

@@ -4,7 +4,11 @@
 //! the leases are suspended, then wiped. The embassy draws what is to be answered; the answer is signed with the key that the
 //! charter names for this witness, over a connection with another key.
 
-use std::{io::Write, path::PathBuf, time::Duration};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use chancery::{
     client::{
@@ -28,7 +32,7 @@ use crate::cli::{
     ask,
     connection::{Line, Visit},
     failure::Failure,
-    network::Network,
+    network::{InForce, Network},
     signer::TokenPlace,
     text::hash,
 };
@@ -73,12 +77,15 @@ struct BeatArguments {
 
 pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let Command::Beat(arguments) = &arguments.command;
-    let witness = Witness::open(arguments)?;
+    let mut witness = Witness::open(arguments)?;
     let Some(every) = arguments.every else {
         return witness.beat(out);
     };
     loop {
         // Whatever went wrong, the next beat may do better: a witness that gives up ends leases.
+        if let Err(failure) = witness.look_again(arguments) {
+            writeln!(out, "what lies in the directory now is not taken, and what was there before holds: {failure}")?;
+        }
         if let Err(failure) = witness.beat(out) {
             writeln!(out, "no beat: {failure}")?;
         }
@@ -92,6 +99,30 @@ struct Witness {
     key: Box<dyn IdentitySigner>,
     charter: CharterId,
     line: Line,
+    /// What the line goes by: the charter in force, home's list, the certificate.
+    by: Vec<Vec<u8>>,
+}
+
+/// What lies in the directory now.
+fn lying(in_force: &InForce, dir: &Path) -> Vec<Vec<u8>> {
+    let files = ["home.crl", "connection.crt"].map(|name| std::fs::read(dir.join(name)).unwrap_or_default());
+    std::iter::once(in_force.charter.hash().as_bytes().to_vec()).chain(files).collect()
+}
+
+/// Whether the charter in force names this witness with this key.
+fn check(in_force: &InForce, name: &WitnessName, key: &dyn IdentitySigner) -> Result<(), Failure> {
+    let parts = in_force.charter.charter().parts();
+    match parts.witnesses.iter().find(|known| known.name == *name) {
+        Some(known) if known.key == *key.public() => Ok(()),
+        Some(_) => {
+            let what = format!("the charter in force names another key for witness {name}");
+            Err(Failure::Refused(what, "Take the key that the charter names, or have the charter amended"))
+        }
+        None => {
+            let what = format!("the charter in force, version {}, names no witness {name}", parts.version);
+            Err(Failure::Refused(what, "Get the newest charters from home, or have the charter amended"))
+        }
+    }
 }
 
 impl Witness {
@@ -115,20 +146,25 @@ impl Witness {
         };
         // The memory's lock is not held while the embassy is waited for.
         let in_force = network.open()?;
-        let parts = in_force.charter.charter().parts();
-        match parts.witnesses.iter().find(|known| known.name == name) {
-            Some(known) if known.key == *key.public() => {}
-            Some(_) => {
-                let what = format!("the charter in force names another key for witness {name}");
-                return Err(Failure::Refused(what, "Take the key that the charter names, or have the charter amended"));
-            }
-            None => {
-                let what = format!("the charter in force, version {}, names no witness {name}", parts.version);
-                return Err(Failure::Refused(what, "Get the newest charters from home, or have the charter amended"));
-            }
-        }
+        check(&in_force, &name, key.as_ref())?;
+        let by = lying(&in_force, dir);
         let line = visit.open(&in_force, Some(dir), Exchange::HybridPreferred)?;
-        Ok(Self { name, key, charter: in_force.charter.id(), line })
+        Ok(Self { name, key, charter: in_force.charter.id(), line, by })
+    }
+
+    /// Goes by a newer list, charter or certificate that was put into the directory meanwhile.
+    fn look_again(&mut self, arguments: &BeatArguments) -> Result<(), Failure> {
+        let BeatArguments { network, visit, .. } = arguments;
+        let Some(dir) = &network.dir else { return Ok(()) };
+        let in_force = network.open()?;
+        let now = lying(&in_force, dir);
+        if now == self.by {
+            return Ok(());
+        }
+        check(&in_force, &self.name, self.key.as_ref())?;
+        visit.renew(&mut self.line, &in_force, dir, Exchange::HybridPreferred)?;
+        self.by = now;
+        Ok(())
     }
 
     fn beat(&self, out: &mut dyn Write) -> Result<(), Failure> {

@@ -452,8 +452,17 @@ impl Keeper {
 
 /// Reads the revocation list in the directory again: the way in where the one in force has expired and nobody is let in.
 pub async fn reread(directory: &Directory, app: &App) {
+    reread_by(directory, |list| async move { app.take_list(&list, Who::Home).await }).await;
+}
+
+pub(crate) async fn reread_by<
+    F: Future<Output = Result<crate::client::api::Taken, crate::service::problem::Problem>>,
+>(
+    directory: &Directory,
+    take: impl FnOnce(Vec<u8>) -> F,
+) {
     match directory.list() {
-        Ok(list) => match app.take_list(&list, Who::Home).await {
+        Ok(list) => match take(list).await {
             Ok(taken) if taken.new => {}
             Ok(_) => tracing::info!("home.crl is the list in force already"),
             Err(problem) => tracing::error!(%problem, "home.crl is refused"),

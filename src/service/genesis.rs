@@ -26,15 +26,17 @@ use crate::{
         certificate::UnixTime,
         charter::VerifiedCharter,
         ids::{EmbassyName, OfficialName},
+        roll::Who,
     },
     service::{
+        boot::reread_by,
         directory::Directory,
         drive::{End, Line, Task},
         genesis::hands::{Event, Hands, Seen},
         peer::{Door, Peer, gate},
         policy::{Act, Asker, Place, Policy, Question},
         problem::{Code, Problem},
-        routes::{bounded, no_such_method, no_such_path},
+        routes::{bounded, network::take_list, no_such_method, no_such_path},
         trust::{Clock, InForce},
     },
     store::{Store, StoreError},
@@ -172,6 +174,13 @@ impl Founding {
     /// The embassy.
     pub fn embassy(&self) -> &EmbassyName {
         &self.0.embassy
+    }
+
+    /// Reads the revocation list in the directory again: an official whose certificate home has revoked is let in no longer.
+    pub async fn reread(&self, directory: &Directory) {
+        let Inner { store, trust, .. } = self.0.as_ref();
+        let take = |list: Vec<u8>| async move { take_list(store.as_ref(), trust, &list, Who::Home, self.now()).await };
+        reread_by(directory, take).await;
     }
 
     /// What outlives the process.

@@ -44,7 +44,7 @@ struct Founding {
     revoked: Visitor,
     list: Vec<u8>,
     address: SocketAddr,
-    _serve: Running,
+    serve: Running,
 }
 
 impl Founding {
@@ -61,7 +61,7 @@ impl Founding {
         until("Anna's look", &[&anna, &serve], || anna.ended().is_some());
         assert!(anna.said().contains("missing: boris, clara"), "{}", anna.said());
         let address = SocketAddr::from(([127, 0, 0, 1], stage.site("luxembourg").port));
-        Self { stage, revoked, list, address, _serve: serve }
+        Self { stage, revoked, list, address, serve }
     }
 
     fn config(&self, visitor: Option<&Visitor>) -> Arc<ClientConfig> {
@@ -274,4 +274,32 @@ async fn what_a_founding_cannot_read_is_refused_in_words_and_changes_nothing() {
     assert!(!answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
 
     assert_eq!(founding.stands().await, before);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_revoked_during_the_founding_is_let_in_no_longer() {
+    let founding = tokio::task::spawn_blocking(Founding::new).await.unwrap();
+    let clara = founding.stage.home.visitor(Role::Official, "clara");
+    let config = founding.config(Some(&clara));
+    assert_eq!(status_at(founding.address, &config).await.unwrap().status, 200);
+    let list = founding.stage.home.list(3, &[&founding.revoked.path[0], &clara.path[0]]);
+    std::fs::write(founding.stage.path("luxembourg/home.crl"), &list).unwrap();
+    // Nothing is read before somebody says so.
+    assert_eq!(status_at(founding.address, &config).await.unwrap().status, 200);
+    founding.serve.hang_up();
+    let serve = &founding.serve;
+    tokio::task::block_in_place(|| {
+        until("the new list", &[serve], || serve.said().contains("home's revocation list is in force"));
+    });
+    let refused = status_at(founding.address, &config).await.unwrap_err();
+    assert!(refused.contains("CertificateRevoked"), "{refused}");
+    // The founding goes on for everybody else, also when an older list is put there.
+    std::fs::write(founding.stage.path("luxembourg/home.crl"), &founding.list).unwrap();
+    founding.serve.hang_up();
+    tokio::task::block_in_place(|| {
+        until("the refusal", &[serve], || serve.said().contains("home.crl is refused"));
+    });
+    assert!(status_at(founding.address, &config).await.is_err());
+    let anna = founding.config(Some(&founding.stage.home.visitor(Role::Official, "anna")));
+    assert_eq!(status_at(founding.address, &anna).await.unwrap().status, 200);
 }

@@ -88,6 +88,11 @@ impl Running {
         text
     }
 
+    pub fn hang_up(&self) {
+        let id = i32::try_from(self.0.borrow().id()).ok().and_then(rustix::process::Pid::from_raw).unwrap();
+        rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+    }
+
     pub fn ended(&self) -> Option<i32> {
         self.0.borrow_mut().try_wait().unwrap().map(|status| status.code().unwrap_or(-1))
     }

@@ -297,7 +297,12 @@ async fn the_witnesss_command_keeps_leases_alive_and_refuses_a_key_that_is_not_t
 
     // Again and again, until it is ended; a lease that begins meanwhile is alive at once.
     let mut again = witness_command(&world, &running, dir.path());
-    let mut child = again.args(["--every", "1"]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child = again
+        .args(["--every", "1"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
     let id = leased(&world, &running).await;
     let mut anna = Caller::official(&world, &running, 0).await;
     for _ in 0..100 {
@@ -308,8 +313,24 @@ async fn the_witnesss_command_keeps_leases_alive_and_refuses_a_key_that_is_not_t
     }
     assert_eq!(view(&mut anna, &id).await.state, "live");
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    // A newer list that lies there is gone by from the next beat on; what is none changes nothing.
+    std::fs::write(dir.path().join("home.crl"), world.home.list(2, &[&world.home.visitor(Role::Agent, "x").path[0]]))
+        .unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    std::fs::write(dir.path().join("home.crl"), b"no list").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
+    // Home's list says that the embassy's own authority is revoked: from the next beat on nothing is sent there.
+    std::fs::write(dir.path().join("home.crl"), world.home.list(3, &[&world.site().authority])).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     child.kill().unwrap();
-    let said = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let ended = child.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stdout).unwrap();
+    assert!(said.contains("what was there before holds") && said.contains("home.crl"), "{said}");
+    let last = said.lines().last().unwrap();
+    assert!(
+        last.starts_with("no beat: ") && last.contains("is not taken for the embassy") && last.contains("revoked"),
+        "{said}"
+    );
     assert!(said.lines().count() > 1, "{said}");
     running.stop().await;
 }

@@ -2,7 +2,7 @@
 
 pub(in crate::service) mod ceremonies;
 mod datasets;
-mod network;
+pub(in crate::service) mod network;
 mod roll;
 mod status;
 

@@ -11,9 +11,10 @@ use utoipa_axum::{router::OpenApiRouter, routes};
 use crate::{
     client::api::{self, CharterPage, DocumentBody, RevocationList, Taken},
     protocol::{
+        certificate::UnixTime,
         charter::{Authority, SignedCharter},
         hash::Hash,
-        roll::Act,
+        roll::{Act, Entry, Who},
         wire::Document,
     },
     service::{
@@ -23,9 +24,9 @@ use crate::{
         policy::Act as Asked,
         problem::{Code, Problem},
         routes::{Body, InQuery},
-        trust::TrustError,
+        trust::{InForce, TrustError},
     },
-    store::{Kind, Put},
+    store::{Batch, Kind, Put, Store},
 };
 
 /// The most bytes of charters in one answer.
@@ -147,20 +148,35 @@ impl App {
     ///
     /// # Errors
     /// A [`Problem`] for a list that is not home's, or lower than one that was seen.
-    pub(crate) async fn take_list(&self, list: &[u8], by: crate::protocol::roll::Who) -> Result<Taken, Problem> {
+    pub(crate) async fn take_list(&self, list: &[u8], by: Who) -> Result<Taken, Problem> {
         let _turn = self.turn().await;
-        let trust = self.trust().get();
-        let Some(next) = trust.with_list(list)? else {
-            return Ok(Taken { id: trust.revocations().number().to_string(), new: false });
-        };
-        let number = next.revocations().number();
-        let expected = self.store().get(&list_key()).await?.map(|record| record.version);
-        let act = Act::RevocationsTaken { number, list: Hash::of_bytes(list) };
-        self.save(vec![Put { key: list_key(), expected, bytes: list.to_vec() }], vec![(by, act)]).await?;
-        self.trust().set(next);
-        tracing::info!(number, "home's revocation list is in force");
-        Ok(Taken { id: number.to_string(), new: true })
+        take_list(self.store().as_ref(), self.trust(), list, by, self.now()).await
     }
+}
+
+/// Takes home's next list: durable, with its entry in the roll, before it is in force. One at a time.
+///
+/// # Errors
+/// A [`Problem`] for a list that is not home's, or lower than one that was seen.
+pub(crate) async fn take_list(
+    store: &dyn Store,
+    in_force: &InForce,
+    list: &[u8],
+    by: Who,
+    at: UnixTime,
+) -> Result<Taken, Problem> {
+    let trust = in_force.get();
+    let Some(next) = trust.with_list(list)? else {
+        return Ok(Taken { id: trust.revocations().number().to_string(), new: false });
+    };
+    let number = next.revocations().number();
+    let expected = store.get(&list_key()).await?.map(|record| record.version);
+    let act = Act::RevocationsTaken { number, list: Hash::of_bytes(list) };
+    let puts = vec![Put { key: list_key(), expected, bytes: list.to_vec() }];
+    store.commit(Batch { puts, entries: vec![Entry { at, by, act }.encode()] }).await?;
+    in_force.set(next);
+    tracing::info!(number, "home's revocation list is in force");
+    Ok(Taken { id: number.to_string(), new: true })
 }
 
 impl From<TrustError> for Problem {
