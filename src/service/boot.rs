@@ -16,7 +16,7 @@ use tokio::{net::TcpListener, sync::watch};
 use crate::{
     hardware::{EmbassyTpm, MachineTpm, TpmAddress, TpmError},
     protocol::{
-        charter::{Authority, ChainError, CharterError, CharterSeen, SignedCharter, VerifiedCharter},
+        charter::{Authority, ChainError, CharterError, SignedCharter, VerifiedCharter},
         hash::Hash,
         ids::{CharterAt, EmbassyName, NameError, SubjectName},
         paragraph::Reason,
@@ -293,12 +293,12 @@ pub(crate) async fn charters(
     for charter in known {
         seen = Some(next(seen, charter)?);
     }
-    let remembered =
-        seen.as_ref().map(|seen| CharterSeen { version: seen.charter().parts().version, hash: seen.hash() });
+    let remembered = seen.clone();
     let mut newest = seen;
-    let (mut puts, mut acts) = (Vec::new(), Vec::new());
+    let (mut puts, mut acts, mut lying) = (Vec::new(), Vec::new(), 0);
     for charter in directory.charters()? {
         let version = charter.unverified().parts().version;
+        lying = lying.max(version);
         let last = newest.as_ref().map_or(0, |newest| newest.charter().parts().version);
         if version > last {
             let bytes = charter.encode();
@@ -307,12 +307,22 @@ pub(crate) async fn charters(
             acts.push(Act::CharterTaken { version, charter: taken.hash(), recovery_alone });
             newest = Some(taken);
             puts.push(Put { key: charter_key(version), expected: None, bytes });
-        } else if let Some(remembered) = remembered.filter(|seen| seen.version == version)
-            && remembered.hash != charter.unverified().hash()
-        {
+        } else if remembered.as_ref().is_some_and(|seen| {
+            version <= seen.charter().parts().version && seen.find(&charter.unverified().hash()).is_none()
+        }) {
+            // Of the version that was seen there is one charter; this is another.
             let source = ChainError::Older { seen: version, offered: version };
             return Err(BootError::Chain { version, source });
         }
+    }
+    let seen = remembered.map_or(0, |seen| seen.charter().parts().version);
+    if lying < seen {
+        tracing::warn!(
+            seen,
+            directory = lying,
+            "the directory's charters end before the one that was seen, which stays in force: it came over the network, or \
+             somebody has put an old disk back. Put the newest charter into charters/"
+        );
     }
     let newest = newest.ok_or_else(|| BootError::NoCharter { path: directory.path(directory::CHARTERS) })?;
     Ok((newest, puts, acts))

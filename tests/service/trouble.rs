@@ -10,7 +10,13 @@ use std::{
 
 use chancery::{
     hardware::MachineTpm,
-    protocol::{hash::Hash, ids::CharterId, tpm::nv::NvHandle, wire::Document},
+    protocol::{
+        hash::Hash,
+        ids::CharterId,
+        roll::{Act, Entry},
+        tpm::nv::NvHandle,
+        wire::Document,
+    },
     service::{
         boot::{self, BootError},
         directory::{Directory, DirectoryError},
@@ -18,6 +24,7 @@ use chancery::{
     },
     store::{Batch, Call, Fault, Faulty, Kind, MemoryStore, Store},
 };
+use hsm_sim::command as cc;
 
 use crate::support::{
     HOUR, Home, World,
@@ -97,7 +104,7 @@ fn empty() -> Arc<dyn Store> {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_older_charter_or_list_than_the_one_seen_is_refused_at_start() {
+async fn what_is_older_than_what_was_seen_never_comes_back_into_force_at_a_start() {
     let world = World::new();
     let write = |name: &str, bytes: &[u8]| std::fs::write(world.site().directory.join(name), bytes).unwrap();
     let store = empty();
@@ -116,7 +123,21 @@ async fn an_older_charter_or_list_than_the_one_seen_is_refused_at_start() {
     assert_eq!((trust.charter().charter().parts().version, trust.revocations().number()), (3, 7));
     drop((ready, trust));
 
-    // Another charter of the version that was seen, and another list of its number.
+    // Another charter of a version that was seen, or of one before it, and another list of its number.
+    let before = std::fs::read_dir(world.site().directory.join("charters")).unwrap();
+    let second = before
+        .map(|entry| entry.unwrap().path())
+        .find(|path| std::fs::read(path).unwrap() == world.completed.encode())
+        .unwrap();
+    let mut forged = chancery::protocol::charter::SignedCharter::unsigned(world.completed.unverified().clone());
+    forged = {
+        let mut parts = forged.unverified().parts().clone();
+        parts.expiry_max_seconds = 301;
+        chancery::protocol::charter::SignedCharter::unsigned(chancery::protocol::charter::Charter::new(parts).unwrap())
+    };
+    std::fs::write(&second, forged.encode()).unwrap();
+    assert!(matches!(start(&world, &store).await.err(), Some(BootError::Chain { version: 2, .. })));
+    std::fs::write(&second, world.completed.encode()).unwrap();
     let other = world.amended(|parts| parts.expiry_max_seconds = 300);
     write("charters/third.charter", &other.encode());
     assert!(matches!(start(&world, &store).await.err(), Some(BootError::Chain { version: 3, .. })));
@@ -210,4 +231,64 @@ async fn the_charter_pin_in_the_tpm_ties_charters_to_the_machine() {
     let store = empty();
     assert!(matches!(start(&world, &store).await.err(), Some(BootError::Tpm(_))));
     assert_eq!(store.roll_size().await.unwrap(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn there_is_no_service_in_a_boot_state_that_was_not_approved() {
+    let mut world = World::new();
+    let store = empty();
+    let profile = world.site().profile.clone();
+    let other = profile.clone().with_kernel(b"a kernel of the host's");
+    world.sites[0].machine.reboot(&other).unwrap();
+    let refused = start(&world, &store).await.err().unwrap();
+    assert!(refused.to_string().contains("the platform register refuses this boot state"), "{refused}");
+    assert_eq!(store.roll_size().await.unwrap(), 0);
+    // The approved state again: it serves, with a TLS key of this start alone.
+    let mut keys = std::collections::BTreeSet::new();
+    for starts in 1..=2 {
+        world.sites[0].machine.reboot(&profile).unwrap();
+        drop(start(&world, &store).await.unwrap());
+        for row in store.roll(0, 256).await.unwrap() {
+            if let Act::Boot { tls_key, .. } = Entry::decode(&row.bytes).unwrap().act {
+                keys.insert(tls_key);
+            }
+        }
+        assert_eq!(keys.len(), starts);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_tpm_is_asked_nothing_before_the_roll_says_so() {
+    let world = World::new();
+    let armed = Arc::new(AtomicBool::new(true));
+    let on = Arc::clone(&armed);
+    let opens = |entry: &Vec<u8>| matches!(Entry::decode(entry).unwrap().act, Act::Opening { .. });
+    let hook = move |call: Call<'_>| match call {
+        Call::Commit(batch) if on.load(Ordering::SeqCst) && batch.entries.iter().any(opens) => Some(Fault::Before),
+        _ => None,
+    };
+    let store: Arc<dyn Store> = Arc::new(Faulty::new(MemoryStore::new(), hook));
+    let running = Running::start_with(world.site(), Arc::clone(&store), boot_clock()).await.unwrap();
+    world.publish(&running).await;
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let id = world.open(&mut anna, 0, world.lease(), 1).await;
+    let (offer, path) = (anna.offer(&id, 1).await, format!("/v1/ceremonies/{id}/contributions"));
+    for official in &world.officials[..2] {
+        anna.taken(&path, &official.approve(&world, &offer)).await;
+    }
+    // The third makes the quorum; the entry that says so cannot be written, and nobody is answered.
+    let bus = world.site().machine.bus();
+    bus.forget_recording();
+    let mut clara = Caller::official(&world, &running, 2).await;
+    let third = world.officials[2].approve(&world, &offer);
+    let waiting = tokio::spawn(async move { clara.taken(&path, &third).await });
+    tokio::time::sleep(std::time::Duration::from_secs(2)).await;
+    assert!(!waiting.is_finished());
+    let asked = || [cc::POLICY_SIGNED, cc::ECDH_ZGEN].map(|code| bus.recording().commands(code).count());
+    assert_eq!(asked(), [0, 0]);
+    armed.store(false, Ordering::SeqCst);
+    assert_eq!(waiting.await.unwrap()["reply"], "accepted");
+    assert_eq!(anna.until(&id, "ended").await["outcome"], "a lease began");
+    assert_eq!(asked(), [3, 1]);
+    running.stop().await;
 }
