@@ -5,30 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use chancery::protocol::{
     ceremony::{Outcome, Phase},
     hash::Hash,
-    ids::{CeremonyId, OfficialName},
-    roll::{Act, Entry, Who},
+    ids::CeremonyId,
+    roll::{Act, Entry},
     slot::SealedFor,
     wire::Document,
 };
 
 use crate::{
     Cluster,
+    roll::{Told, nobody_counts_twice},
     world::{K, N},
 };
-
-/// What the roll alone says of one ceremony.
-#[derive(Default)]
-struct Told {
-    attempt: u32,
-    contributed: BTreeSet<OfficialName>,
-    against: BTreeSet<OfficialName>,
-    ended: Option<Outcome>,
-}
 
 impl Cluster {
     pub fn check(&self) {
         self.no_lease_without_k();
-        let told = self.nobody_counts_twice();
+        let told = nobody_counts_twice(&self.embassy.store.roll);
         self.every_outcome_in_the_roll(&told);
         self.honest_work_is_never_lost(&told);
     }
@@ -57,68 +49,6 @@ impl Cluster {
                 .filter(|(nonce, point, _)| *nonce == grant.nonce && *point == grant.point.encode());
             assert!(signed.count() >= usize::from(K), "no lease without k: T answered to fewer");
         }
-    }
-
-    /// Reads the roll from its beginning, as an auditor does.
-    fn nobody_counts_twice(&self) -> BTreeMap<CeremonyId, Told> {
-        let mut told: BTreeMap<CeremonyId, Told> = BTreeMap::new();
-        let distinct = |officials: &[OfficialName]| officials.iter().collect::<BTreeSet<_>>().len() == officials.len();
-        for Entry { by, act, .. } in &self.embassy.store.roll {
-            let author = match by {
-                Who::Official(name) => Some(name.clone()),
-                _ => None,
-            };
-            match act {
-                Act::CeremonyOpened { statement } => {
-                    let known = told.insert(statement.unverified().id(), Told::default());
-                    assert!(known.is_none(), "one statement opened two ceremonies");
-                }
-                Act::Offered { offer } => {
-                    let offer = offer.unverified();
-                    let of = told.get_mut(&offer.statement().id()).unwrap();
-                    assert!(offer.attempt() > of.attempt, "attempts go on");
-                    of.attempt = offer.attempt();
-                    of.contributed.clear();
-                }
-                Act::Contributed { ceremony, .. } => {
-                    let of = told.get_mut(ceremony).unwrap();
-                    let name = author.unwrap();
-                    assert!(!of.against.contains(&name), "nobody counts twice: {name} is for and against");
-                    assert!(of.contributed.insert(name.clone()), "nobody counts twice: {name}");
-                }
-                Act::Denied { denial } => {
-                    let of = told.get_mut(&denial.ceremony()).unwrap();
-                    let name = author.unwrap();
-                    assert!(of.against.insert(name.clone()), "nobody counts twice: {name} denied twice");
-                }
-                Act::SetAside { ceremony, officials, .. } => {
-                    let of = told.get_mut(ceremony).unwrap();
-                    for name in officials {
-                        assert!(of.contributed.remove(name), "{name} had not contributed");
-                    }
-                }
-                Act::Opening { ceremony, officials, .. } => {
-                    let of = told.get_mut(ceremony).unwrap();
-                    assert!(distinct(officials), "nobody counts twice: {officials:?}");
-                    assert!(officials.len() >= usize::from(K), "the TPM is asked for fewer than k");
-                    for name in officials {
-                        let counts = of.contributed.contains(name) && !of.against.contains(name);
-                        assert!(counts, "nobody counts twice: {name} is said to agree");
-                    }
-                }
-                Act::Leased { officials, .. } | Act::Released { officials, .. } => {
-                    assert!(distinct(officials), "nobody counts twice: {officials:?}");
-                }
-                Act::AskedAgain { ceremony, .. } => told.get_mut(ceremony).unwrap().contributed.clear(),
-                Act::CeremonyEnded { ceremony, outcome } => {
-                    let of = told.get_mut(ceremony).unwrap();
-                    assert!(of.ended.is_none(), "a ceremony ended twice in the roll");
-                    of.ended = Some(outcome.clone());
-                }
-                _ => {}
-            }
-        }
-        told
     }
 
     /// The roll says how each ceremony ended, and of none that goes on that it ended.

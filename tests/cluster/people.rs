@@ -1,5 +1,6 @@
 //! The officials: honest ones check with the library what their machine is shown, and approve only what they agreed to; those
 //! in the host's pay send what they like. A ledger that no code under test sees says who really approved what.
+#![allow(dead_code, reason = "each test uses its own part")]
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +12,7 @@ use chancery::protocol::{
     ids::CeremonyId,
     label::Label,
     notice::{Denial, Reason, Stop},
-    offer::{Offer, Opening, SignedOffer},
+    offer::SignedOffer,
     partial,
     quorum::Position,
     secret::Secret,
@@ -232,18 +233,4 @@ fn raw(position: Position, offer: &Hash, approvals: &[TpmApproval], sealed: &[u8
     bytes.label(Label::CONTRIBUTION).value(&position).value(offer).list(approvals).bytes(sealed);
     bytes.raw(&signature.to_bytes());
     bytes.finish()
-}
-
-/// The same statement in an offer with sessions of the host's own, signed by the identity key that the host got to work.
-pub fn with_other_nonces(world: &World, honest: &SignedOffer, nonces: &[TpmNonce]) -> SignedOffer {
-    let offer = honest.unverified();
-    let openings: Vec<Opening> = offer
-        .openings()
-        .iter()
-        .zip(nonces)
-        .map(|(opening, nonce)| Opening { subject: opening.subject, nonce: *nonce })
-        .collect();
-    let statement = offer.signed_statement().clone();
-    let changed = Offer::new(statement, offer.attempt(), offer.ceremony_key().cloned(), openings).unwrap();
-    SignedOffer::sign(changed, &world.embassy).unwrap()
 }
