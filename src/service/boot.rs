@@ -29,7 +29,7 @@ use crate::{
         arena::{Arena, ArenaError, CELLS, Protection},
         directory::{self, Directory, DirectoryError, Settings},
         lease::{
-            clock::boot_clock,
+            clock::{Later, boot_clock},
             error::LeaseError,
             keeper::{self, Leases},
             rules::rules_in_force,
@@ -234,11 +234,12 @@ pub async fn open(
             arena.protection()
         ),
     }
+    let asked = Arc::clone(&tpm);
     let leases = Leases::open(keeper::Parts {
         embassy: embassy.clone(),
         arena,
         store: Arc::clone(&store),
-        boot_clock: boot_clock(),
+        clock: Later::new(boot_clock(), Arc::new(move || asked.clock())),
         wall_clock: Arc::clone(&clock),
         rules: rules_in_force(Arc::clone(&trust), embassy.clone()),
     });
@@ -390,7 +391,7 @@ impl Ready {
             leafing: self.leafing,
             clock: self.clock,
         }));
-        let leases = tokio::spawn(Arc::clone(self.app.leases()).run());
+        let leases = tokio::spawn(Arc::clone(self.app.leases()).run(keeper::COMPARE));
         let resets = tokio::spawn(self.app.clone().watch_resets());
         let mut stopped = stop.clone();
         let wipe = async {

@@ -7,10 +7,11 @@ use std::{
 };
 
 use chancery::{
-    hardware::{CustodyTpm, EmbassyTpm, MachineTpm, Order, Outcome, ParkedCommand, Remedy, TpmError},
+    hardware::{Clock, CustodyTpm, EmbassyTpm, MachineTpm, Order, Outcome, ParkedCommand, Remedy, TpmError},
     protocol::{group::Point, secret::SharedPoint},
 };
 use hsm_sim::{Answer, Exchange, Leg, Loss, Origin, Rule, Side, command as cc};
+use p256::ecdsa::{Signature, VerifyingKey, signature::hazmat::PrehashVerifier};
 use rand_chacha::{
     ChaCha20Rng,
     rand_core::{RngCore, SeedableRng},
@@ -144,20 +145,36 @@ fn spoiled_answers_to_unattended_work_are_errors_or_right() {
     let rig = Rig::new();
     let tpm = rig.try_open(&hasty(&rig.machine)).unwrap();
     let (clock, pcrs) = (tpm.clock().unwrap(), tpm.read_pcrs(rig.plan.platform).unwrap());
+    let key = VerifyingKey::from_affine(*tpm.identity_point().unwrap().affine()).unwrap();
+    let start = Instant::now();
     let mut rng = ChaCha20Rng::seed_from_u64(11);
     for code in [cc::READ_CLOCK, cc::PCR_READ, cc::UNSEAL, cc::SIGN, cc::NV_READ] {
         for _ in 0..12 {
-            let offset = 10 + rng.next_u32() as usize % 120;
-            let planned = rig.bus().plan(Rule::on(code).times(1).flip_bit(Side::Response, offset, 3));
+            let random = rng.next_u32() as usize;
+            // Behind the header, and anywhere in the answer, however long it is.
+            let spoil = move |bytes: &[u8]| {
+                let mut bytes = bytes.to_vec();
+                let offset = 10 + random % (bytes.len() - 10);
+                bytes[offset] ^= 8;
+                bytes
+            };
+            let planned = rig.bus().plan(Rule::on(code).times(1).substitute(Side::Response, spoil));
             let wrong = match code {
-                cc::READ_CLOCK => tpm.clock().is_ok_and(|now| now.reset_count != clock.reset_count || !now.safe),
+                cc::READ_CLOCK => tpm.clock().is_ok_and(|now| {
+                    let passed = u64::try_from(start.elapsed().as_millis()).unwrap() + 1000;
+                    let may_be = clock.milliseconds..=clock.milliseconds + passed;
+                    let counts = |clock: &Clock| (clock.reset_count, clock.restart_count, clock.safe);
+                    counts(&now) != counts(&clock) || !may_be.contains(&now.milliseconds)
+                }),
                 cc::PCR_READ => tpm.read_pcrs(rig.plan.platform).is_ok_and(|now| now != pcrs),
                 cc::UNSEAL => tpm.roll_seed().is_ok_and(|seed| seed != rig.roll_seed),
                 cc::NV_READ => tpm.generation_counter().is_ok_and(|now| now != Some(rig.keys.counter_first)),
                 // What is signed is verified before it is given out.
-                _ => tpm.sign_as_embassy(&[1; 32]).is_ok_and(|signature| signature == [0; 64]),
+                _ => tpm.sign_as_embassy(&[1; 32]).is_ok_and(|signature| {
+                    Signature::from_slice(&signature).and_then(|it| key.verify_prehash(&[1; 32], &it)).is_err()
+                }),
             };
-            assert!(!wrong, "byte {offset} of the answer to {code:#x}");
+            assert!(!wrong, "byte number {random} (modulo its length) of the answer to {code:#x}");
             assert_eq!(planned.acted(), 1);
             rig.bus().clear_plan();
             while let Err(TpmError::Gone { retry_after, .. }) = tpm.clock() {

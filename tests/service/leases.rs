@@ -1,6 +1,6 @@
 //! Leases over the network: who unwraps, who stops, who keeps them alive, and who is told no.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
 use age::Recipient as _;
 use chancery::{
@@ -18,7 +18,9 @@ use chancery::{
         dataset::TaggedStanza,
         hash::Hash,
         ids::{CeremonyId, SubjectName, WitnessName},
+        roll::{Act, Entry},
         secret::{SecretScalar, SecretVec},
+        statement::{LeaseTerms, Mode},
         wire::Document,
     },
 };
@@ -26,7 +28,7 @@ use rand_core::OsRng;
 use serde_json::Value;
 
 use crate::support::{
-    WITNESS, World,
+    WITNESS, Wish, World,
     net::{Line, Running, Way, client, request as post},
     now,
     people::Caller,
@@ -72,8 +74,13 @@ async fn beat(world: &World, witness: &mut Caller) -> Beat {
 /// Three officials open a lease on both datasets for the agent replica-1.
 async fn leased(world: &World, running: &Running) -> CeremonyId {
     world.publish(running).await;
+    leased_for(world, running, world.lease()).await
+}
+
+/// The same, on other terms.
+async fn leased_for(world: &World, running: &Running, lease: Mode) -> CeremonyId {
     let mut anna = Caller::official(world, running, 0).await;
-    let id = world.open(&mut anna, 0, world.lease(), 2).await;
+    let id = world.open(&mut anna, 0, lease, 2).await;
     let offer = anna.offer(&id, 1).await;
     for (index, official) in world.officials.iter().enumerate().take(3) {
         let mut caller = Caller::official(world, running, index).await;
@@ -171,7 +178,7 @@ async fn the_named_agent_unwraps_until_one_official_stops_the_lease() {
     let stopped = eva.taken(&path_of_stops, &stop).await;
     assert_eq!((&stopped["state"], &stopped["used"]), (&"ended".into(), &260.into()));
     assert!(stopped["why"].as_str().unwrap().contains("eva stopped it"), "{stopped}");
-    assert_ne!(agent.line.post(&path, &one).await.unwrap().status, 200);
+    assert_eq!(agent.line.post(&path, &one).await.unwrap().code(), "lease-ended");
     assert_eq!(eva.taken(&path_of_stops, &stop).await["state"], "ended");
 
     let said = anna.roll().await;
@@ -189,8 +196,7 @@ async fn a_lease_serves_while_the_charters_witness_beats_and_nobody_else_can() {
     let one = request(&world, 0, &[stanza(&world, 0)]);
     let mut agent = Caller::connect(&world, &running, Role::Agent, "replica-1").await;
     // Nobody has beaten yet.
-    let refused = agent.line.post(&path, &one).await.unwrap();
-    assert!(refused.detail().contains("suspended") || refused.code() == "lease-suspended", "{}", refused.json());
+    assert_eq!(agent.line.post(&path, &one).await.unwrap().code(), "lease-suspended");
     for (role, name) in [(Role::Official, world.officials[0].name.as_str()), (Role::Agent, "replica-1")] {
         let mut other = Caller::connect(&world, &running, role, name).await;
         assert_eq!(other.get("/v1/beat").await.code(), "policy", "{name}");
@@ -235,7 +241,105 @@ async fn a_lease_does_not_outlive_its_process() {
     assert_eq!(seen.state, "ended");
     let mut agent = Caller::connect(&world, &running, Role::Agent, "replica-1").await;
     let one = request(&world, 0, &[stanza(&world, 0)]);
-    assert_ne!(agent.line.post(&format!("/v1/leases/{id}/unwrap"), &one).await.unwrap().status, 200);
+    assert_eq!(agent.line.post(&format!("/v1/leases/{id}/unwrap"), &one).await.unwrap().code(), "lease-ended");
+    running.stop().await;
+}
+
+fn terms(duration_seconds: u32, unwraps: u64) -> Mode {
+    Mode::Lease(LeaseTerms { agents: vec!["replica-1".parse().unwrap()], duration_seconds, unwraps })
+}
+
+/// What became of a lease, by the roll: read from the store, because whoever asks the service about a lease has it look.
+async fn fate(running: &Running, id: CeremonyId) -> Vec<String> {
+    let (mut from, mut fate) = (0, Vec::new());
+    loop {
+        let rows = running.store.roll(from, 256).await.unwrap();
+        for row in &rows {
+            match Entry::decode(&row.bytes).unwrap().act {
+                Act::LeaseSuspended { ceremony, .. } if ceremony == id => fate.push("suspended".to_owned()),
+                Act::LeaseRevived { ceremony, .. } if ceremony == id => fate.push("revived".to_owned()),
+                Act::LeaseEnded { ceremony, why, unwraps } if ceremony == id => {
+                    fate.push(format!("ended after {unwraps}: {why}"));
+                }
+                _ => {}
+            }
+        }
+        if rows.is_empty() {
+            return fate;
+        }
+        from += rows.len() as u64;
+    }
+}
+
+/// Waits until the last that became of a lease begins so, asking the service for nothing.
+async fn until(running: &Running, id: CeremonyId, last: &str) -> Vec<String> {
+    for _ in 0..400 {
+        let fate = fate(running, id).await;
+        if fate.last().is_some_and(|act| act.starts_with(last)) {
+            return fate;
+        }
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("never {last}: {:?}", fate(running, id).await)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_whose_time_or_budget_is_over_ends_by_itself() {
+    let world = World::new();
+    let running = Running::start(world.site()).await;
+    let mut witness = Caller::connect(&world, &running, Role::Witness, WITNESS).await;
+    beat(&world, &mut witness).await;
+    let mut agent = Caller::connect(&world, &running, Role::Agent, "replica-1").await;
+    let mut anna = Caller::official(&world, &running, 0).await;
+    let (land, three) = (stanza(&world, 0), vec![stanza(&world, 0); 3]);
+    world.publish(&running).await;
+
+    let id = leased_for(&world, &running, terms(1, 1000)).await;
+    assert_eq!(until(&running, id, "ended").await, ["ended after 0: its time was over"]);
+    let path = format!("/v1/leases/{id}/unwrap");
+    assert_eq!(agent.line.post(&path, &request(&world, 0, &[land.clone()])).await.unwrap().code(), "lease-ended");
+    let seen = view(&mut anna, &id).await;
+    assert_eq!((seen.state.as_str(), seen.why.as_str()), ("ended", "ended: its time was over"));
+
+    let id = leased_for(&world, &running, terms(3600, 3)).await;
+    let path = format!("/v1/leases/{id}/unwrap");
+    let batch = request(&world, 0, &[&three[..], &three[..1]].concat());
+    assert_eq!(agent.line.post(&path, &batch).await.unwrap().code(), "lease-spent", "more than there is, and it lives");
+    assert_eq!(agent.line.post(&path, &request(&world, 0, &three)).await.unwrap().status, 200);
+    assert_eq!(until(&running, id, "ended").await, ["ended after 3: its unwraps were used up"]);
+    assert_eq!(agent.line.post(&path, &request(&world, 0, &[land])).await.unwrap().code(), "lease-spent");
+    let seen = view(&mut anna, &id).await;
+    assert_eq!((seen.state.as_str(), seen.used), ("ended", 3));
+    assert_eq!(anna.get("/v1/status").await.json()["leases"], 0);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_without_beats_is_suspended_and_then_ends_by_itself() {
+    // Suspended after two seconds, wiped after four.
+    let world = World::of(&Wish { heartbeat_seconds: 2, ..Wish::default() });
+    let running = Running::start(world.site()).await;
+    let mut agent = Caller::connect(&world, &running, Role::Agent, "replica-1").await;
+    let mut witness = Caller::connect(&world, &running, Role::Witness, WITNESS).await;
+    let one = request(&world, 0, &[stanza(&world, 0)]);
+    let id = leased(&world, &running).await;
+    let path = format!("/v1/leases/{id}/unwrap");
+    beat(&world, &mut witness).await;
+    assert_eq!(agent.line.post(&path, &one).await.unwrap().status, 200);
+
+    let before = fate(&running, id).await;
+    assert_ne!(before.last().map(String::as_str), Some("suspended"));
+    until(&running, id, "suspended").await;
+    assert_eq!(agent.line.post(&path, &one).await.unwrap().code(), "lease-suspended");
+    let became = until(&running, id, "ended").await;
+    let silent = "ended after 1: no witness was heard for two heartbeat intervals";
+    assert_eq!(became[before.len()..], ["suspended", silent]);
+    assert_eq!(agent.line.post(&path, &one).await.unwrap().code(), "lease-ended");
+    // What ended does not come back.
+    beat(&world, &mut witness).await;
+    assert_eq!(agent.line.post(&path, &one).await.unwrap().code(), "lease-ended");
+    let mut anna = Caller::official(&world, &running, 0).await;
+    assert_eq!(view(&mut anna, &id).await.state, "ended");
     running.stop().await;
 }
 

@@ -13,6 +13,7 @@ use std::{
 use rand_core::{OsRng, RngCore};
 
 use crate::{
+    hardware::TpmError,
     protocol::{
         beat::{Beat, BeatNonce, BeatRequest},
         certificate::UnixTime,
@@ -28,7 +29,7 @@ use crate::{
         arena::{Arena, Kept},
         lease::{
             beats::{Beats, LastBeat},
-            clock::{BootClock, BootTime},
+            clock::{BootTime, Compared, Later},
             entries,
             error::{LeaseError, MAX_STANZAS},
             once::Once,
@@ -44,7 +45,9 @@ use crate::{
 /// Up to so many are unwrapped where the request is served; more, on a thread of their own.
 const AT_ONCE: usize = 8;
 /// How often the clock is looked at where nobody asks.
-const TICK: Duration = Duration::from_millis(500);
+pub(super) const TICK: Duration = Duration::from_millis(500);
+/// How often the TPM's clock is looked at while a lease stands.
+pub const COMPARE: Duration = Duration::from_secs(60);
 /// How long the roll may not know exactly what was used.
 const SETTLE: Duration = Duration::from_secs(60);
 /// How many leases that are over are kept for showing.
@@ -70,7 +73,7 @@ pub struct Parts {
     /// What outlives the process.
     pub store: Arc<dyn Store>,
     /// What they live by.
-    pub boot_clock: BootClock,
+    pub clock: Later,
     /// What people read.
     pub wall_clock: Clock,
     /// The charter's rules.
@@ -111,7 +114,7 @@ impl Leases {
     /// # Errors
     /// [`LeaseError::Store`] and [`LeaseError::Record`].
     pub async fn open(parts: Parts) -> Result<Arc<Self>, LeaseError> {
-        let mut inside = Inside { settled: (parts.boot_clock)(), ..Inside::default() };
+        let mut inside = Inside { settled: parts.clock.now(), ..Inside::default() };
         let mut after: Option<String> = None;
         loop {
             let some = parts.store.list(Kind::Lease, after.as_deref(), crate::store::MAX_ROWS).await?;
@@ -135,7 +138,7 @@ impl Leases {
     }
 
     fn now(&self) -> BootTime {
-        (self.parts.boot_clock)()
+        self.parts.clock.now()
     }
 
     fn rules(&self) -> Result<Arc<LeaseRules>, LeaseError> {
@@ -291,6 +294,17 @@ impl Leases {
         Ok(lease.admit(agent, dataset, count, once)?)
     }
 
+    /// Why an agent whom the lease names gets nothing under it at this moment; nothing for whom it does not name.
+    pub fn why_not(&self, id: CeremonyId, agent: &AgentName) -> Option<UnwrapRefusal> {
+        let inside = self.inside();
+        let lease = inside.leases.get(&id).filter(|lease| lease.terms().agents.contains(agent))?;
+        match lease.state() {
+            LeaseState::Live => None,
+            LeaseState::Suspended => Some(UnwrapRefusal::Suspended),
+            LeaseState::Ended(why) => Some(UnwrapRefusal::Ended { why: why.clone() }),
+        }
+    }
+
     /// A key that is gone while somebody was using it: its lease ended, or its user panicked.
     fn why_wiped(&self, id: CeremonyId) -> UnwrapRefusal {
         let mut inside = self.inside();
@@ -396,8 +410,61 @@ impl Leases {
         Ok(())
     }
 
-    /// Ticks until it is dropped or aborted.
-    pub async fn run(self: Arc<Self>) {
+    /// Ticks, and compares clocks so often while a lease stands, until it is dropped or aborted.
+    pub async fn run(self: Arc<Self>, compare: Duration) {
+        // Beside each other: a TPM that does not answer holds up no lease's end.
+        tokio::join!(self.keep_ticking(), self.keep_comparing(compare));
+    }
+
+    async fn keep_comparing(self: &Arc<Self>, every: Duration) {
+        let mut compared: Option<tokio::time::Instant> = None;
+        let mut silent = false;
+        loop {
+            tokio::time::sleep(TICK).await;
+            if self.standing() == 0 {
+                // Nothing lives by it, and the TPM is left alone.
+                self.parts.clock.forget();
+                compared = None;
+            } else if compared.is_none_or(|compared| compared.elapsed() >= every) {
+                compared = Some(tokio::time::Instant::now());
+                let trouble = self.compare_clocks().await.err();
+                if let Some(error) = trouble.as_ref().filter(|_| !silent) {
+                    tracing::error!(
+                        %error,
+                        "the TPM's clock cannot be read: leases end by the machine's own clock alone until it can, and \
+                         whoever runs the machine could slow that. An official can stop a lease"
+                    );
+                }
+                silent = trouble.is_some();
+            }
+        }
+    }
+
+    /// Asks the TPM for its clock, off the threads that serve. Where it is further ahead than the two may differ, leases go
+    /// by it from now on.
+    ///
+    /// # Errors
+    /// The TPM's; leases go on as before then.
+    pub async fn compare_clocks(self: &Arc<Self>) -> Result<Compared, TpmError> {
+        let leases = Arc::clone(self);
+        let compared = tokio::task::spawn_blocking(move || leases.parts.clock.compare()).await;
+        let compared = compared.map_err(|_| TpmError::Fault { during: "ReadClock" })??;
+        match compared {
+            Compared::Begun | Compared::Agree => {}
+            Compared::Ahead(by) => tracing::error!(
+                seconds = by.as_secs(),
+                "the TPM's clock has gone on further than the machine's: somebody slowed or held the machine, or one of them is \
+                 broken. Leases end by the TPM's"
+            ),
+            Compared::Reset => tracing::error!(
+                "the TPM was reset while leases stand, which no machine does by itself. They are compared from here on; \
+                 an official can stop them"
+            ),
+        }
+        Ok(compared)
+    }
+
+    async fn keep_ticking(self: &Arc<Self>) {
         let mut failing = false;
         loop {
             tokio::time::sleep(TICK).await;

@@ -18,6 +18,7 @@ use crate::{
     },
     protocol::{
         beat::Beat,
+        certificate::Role,
         ids::{AgentName, CeremonyId, DatasetName, WitnessName},
         lease::{LeaseEnd, LeaseState},
         notice::Stop,
@@ -179,7 +180,13 @@ async fn unwrap(
     let hybrid = caller.exchange() == Exchange::Hybrid;
     let dataset = DatasetName::new(&request.dataset).map_err(|error| Code::Malformed.because(error))?;
     let (facts, _) = app.lease(id)?;
-    app.ask(&caller, Act::Unwrap { lease: &facts, dataset: &dataset, hybrid })?;
+    if let Err(denied) = app.ask(&caller, Act::Unwrap { lease: &facts, dataset: &dataset, hybrid }) {
+        // Whom the lease names is told how it stands, by the lease's own codes.
+        let named = Some(&caller).filter(|caller| caller.role() == Role::Agent);
+        let named = named.and_then(|caller| AgentName::new(caller.name().as_str()).ok());
+        let why = named.and_then(|agent| app.leases().why_not(id, &agent));
+        return Err(why.map_or(denied, Into::into));
+    }
     // Whatever a policy says: keys travel over a hybrid exchange, to an agent.
     let agent = AgentName::new(caller.over_hybrid()?.name().as_str()).map_err(|error| Code::Role.because(error))?;
     let found = request.stanzas.len();

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -15,14 +15,15 @@ use rand_core::OsRng;
 
 use super::{
     beats::BeatRules,
-    clock::BootTime,
+    clock::{AGREEMENT, BootTime, Compared, Later},
     error::LeaseError,
-    keeper::{Answer, Leases, Parts},
+    keeper::{Answer, Leases, Parts, TICK},
     once::Once,
     rules::LeaseRules,
     table::{InstallError, UnwrapRefusal},
 };
 use crate::{
+    hardware::{Clock, TpmError},
     protocol::{
         beat::Beat,
         certificate::UnixTime,
@@ -49,12 +50,17 @@ const HOUR: u32 = 3600;
 const FAULTS: [(Option<Fault>, Option<Fault>); 4] =
     [(None, None), (Some(Fault::Before), None), (Some(Fault::After), None), (Some(Fault::After), Some(Fault::Before))];
 
+/// What the TPM says of its clock.
+type TpmDouble = Arc<Mutex<Result<Clock, TpmError>>>;
+
 struct Embassy {
     quorum: Arc<World>,
     arena: Arc<Arena>,
     store: Arc<dyn Store>,
     fault: Arc<AtomicU8>,
     now: Arc<Mutex<Duration>>,
+    tpm: TpmDouble,
+    asked: Arc<AtomicUsize>,
     rules: Arc<Mutex<LeaseRules>>,
     witness: SigningKey,
     leases: Arc<Leases>,
@@ -113,9 +119,11 @@ impl Embassy {
         let arena = Arena::new(8).unwrap();
         let store: Arc<dyn Store> = Arc::new(Faulty::new(MemoryStore::new(), hook));
         let now = Arc::new(Mutex::new(Duration::from_secs(10_000)));
+        let tpm = Clock { milliseconds: 77_000, reset_count: 3, restart_count: 0, safe: true };
+        let (tpm, asked) = (Arc::new(Mutex::new(Ok(tpm))), Arc::default());
         let rules = Arc::new(Mutex::new(rules));
-        let leases = Leases::open(parts(&quorum, &arena, &store, &now, &rules)).await.unwrap();
-        let embassy = Self { quorum, arena, store, fault, now, rules, witness, leases };
+        let leases = Leases::open(parts(&quorum, &arena, &store, (&now, &tpm, &asked), &rules)).await.unwrap();
+        let embassy = Self { quorum, arena, store, fault, now, tpm, asked, rules, witness, leases };
         embassy.beat().await.unwrap();
         embassy
     }
@@ -123,16 +131,29 @@ impl Embassy {
     /// The process is killed and started again: memory is gone, the store is not.
     async fn restarted(self) -> Self {
         // Nothing is written on the way out.
-        let Self { quorum, arena: _, store, fault, now, rules, witness, leases: _ } = self;
+        let Self { quorum, arena: _, store, fault, now, tpm, asked, rules, witness, leases: _ } = self;
         let arena = Arena::new(8).unwrap();
-        let leases = Leases::open(parts(&quorum, &arena, &store, &now, &rules)).await.unwrap();
-        let embassy = Self { quorum, arena, store, fault, now, rules, witness, leases };
+        let leases = Leases::open(parts(&quorum, &arena, &store, (&now, &tpm, &asked), &rules)).await.unwrap();
+        let embassy = Self { quorum, arena, store, fault, now, tpm, asked, rules, witness, leases };
         embassy.beat().await.unwrap();
         embassy
     }
 
+    /// Time passes, by both clocks.
     fn passes(&self, seconds: u64) {
         *self.now.lock().unwrap() += Duration::from_secs(seconds);
+        self.passes_by_the_tpm(seconds);
+    }
+
+    /// Time passes, and somebody holds the machine's clock.
+    fn passes_by_the_tpm(&self, seconds: u64) {
+        if let Ok(clock) = self.tpm.lock().unwrap().as_mut() {
+            clock.milliseconds += seconds * 1000;
+        }
+    }
+
+    fn left(&self, id: CeremonyId) -> u64 {
+        self.leases.show(Some(id), |lease, now| lease.left(now).as_secs()).remove(0)
     }
 
     fn fails(&self, fault: u8) {
@@ -196,15 +217,22 @@ fn parts(
     quorum: &Arc<World>,
     arena: &Arc<Arena>,
     store: &Arc<dyn Store>,
-    now: &Arc<Mutex<Duration>>,
+    (now, tpm, asked): (&Arc<Mutex<Duration>>, &TpmDouble, &Arc<AtomicUsize>),
     rules: &Arc<Mutex<LeaseRules>>,
 ) -> Parts {
     let (now, rules) = (Arc::clone(now), Arc::clone(rules));
+    let (tpm, asked) = (Arc::clone(tpm), Arc::clone(asked));
     Parts {
         embassy: quorum.facts().embassy().clone(),
         arena: Arc::clone(arena),
         store: Arc::clone(store),
-        boot_clock: Arc::new(move || BootTime::new(*now.lock().unwrap())),
+        clock: Later::new(
+            Arc::new(move || BootTime::new(*now.lock().unwrap())),
+            Arc::new(move || {
+                asked.fetch_add(1, Ordering::SeqCst);
+                tpm.lock().unwrap().clone()
+            }),
+        ),
         wall_clock: Arc::new(|| UnixTime(1_800_014_400)),
         rules: Arc::new(move || Some(Arc::new(rules.lock().unwrap().clone()))),
     }
@@ -244,6 +272,94 @@ async fn a_lease_serves_the_agents_it_names_until_its_time_is_over() {
             "ended after 41: its time was over",
         ]
     );
+}
+
+#[tokio::test]
+async fn a_machine_whose_clock_is_held_keeps_no_lease_beyond_its_time_by_the_tpm() {
+    let embassy = Embassy::new().await;
+    let id = embassy.install(100).await.unwrap();
+    assert_eq!(embassy.leases.compare_clocks().await, Ok(Compared::Begun));
+    // Clocks differ a little, and a machine's may well go faster.
+    embassy.passes_by_the_tpm(AGREEMENT.as_secs());
+    assert_eq!(embassy.leases.compare_clocks().await, Ok(Compared::Agree));
+    assert_eq!(embassy.left(id), 3600);
+    embassy.passes_by_the_tpm(20);
+    assert_eq!(embassy.leases.compare_clocks().await, Ok(Compared::Ahead(Duration::from_secs(30))));
+    assert_eq!(embassy.left(id), 3570);
+    *embassy.now.lock().unwrap() += Duration::from_secs(30);
+    assert_eq!(embassy.leases.compare_clocks().await, Ok(Compared::Agree), "what counted once goes on to count");
+    assert_eq!(embassy.left(id), 3540);
+    assert_eq!(embassy.state(id), LeaseState::Live);
+
+    embassy.passes_by_the_tpm(u64::from(HOUR));
+    assert_eq!(embassy.state(id), LeaseState::Live, "nobody has asked the TPM");
+    assert!(matches!(embassy.leases.compare_clocks().await, Ok(Compared::Ahead(_))));
+    embassy.leases.tick().await.unwrap();
+    assert!(embassy.is_wiped());
+    assert_eq!(embassy.state(id), LeaseState::Ended(LeaseEnd::Expired));
+    assert_eq!(embassy.roll().await, ["leased by 3", "ended after 0: its time was over"]);
+}
+
+#[tokio::test]
+async fn a_tpm_that_does_not_answer_ends_no_lease_and_its_silence_counts_once_it_does() {
+    let embassy = Embassy::new().await;
+    let id = embassy.install(100).await.unwrap();
+    embassy.leases.compare_clocks().await.unwrap();
+    let before = embassy.tpm.lock().unwrap().clone().unwrap();
+    let busy = TpmError::Busy { waiting: 9 };
+    *embassy.tpm.lock().unwrap() = Err(busy.clone());
+    assert_eq!(embassy.leases.compare_clocks().await, Err(busy));
+    embassy.leases.tick().await.unwrap();
+    assert_eq!(embassy.unwrap(id, "court", "land", 1).await.unwrap(), 1);
+    *embassy.tpm.lock().unwrap() = Ok(Clock { milliseconds: before.milliseconds + 40_000, ..before });
+    assert_eq!(embassy.leases.compare_clocks().await, Ok(Compared::Ahead(Duration::from_secs(40))));
+    assert_eq!(embassy.left(id), 3560);
+}
+
+#[tokio::test]
+async fn a_reset_of_the_tpm_gives_back_no_time_and_the_clocks_are_compared_from_there() {
+    let embassy = Embassy::new().await;
+    let id = embassy.install(100).await.unwrap();
+    embassy.leases.compare_clocks().await.unwrap();
+    embassy.passes_by_the_tpm(40);
+    embassy.leases.compare_clocks().await.unwrap();
+    assert_eq!(embassy.left(id), 3560);
+    // After a reset the clock may stand anywhere: far behind, or rounded up.
+    for milliseconds in [5_000, 9_000_000_000] {
+        let reset_count = embassy.tpm.lock().unwrap().as_ref().unwrap().reset_count + 1;
+        *embassy.tpm.lock().unwrap() = Ok(Clock { milliseconds, reset_count, restart_count: 0, safe: false });
+        assert_eq!(embassy.leases.compare_clocks().await, Ok(Compared::Reset));
+        assert_eq!(embassy.left(id), 3560);
+    }
+    embassy.passes_by_the_tpm(20);
+    assert_eq!(embassy.leases.compare_clocks().await, Ok(Compared::Ahead(Duration::from_secs(20))));
+    assert_eq!(embassy.left(id), 3540);
+}
+
+#[tokio::test]
+async fn the_running_keeper_compares_from_a_leases_beginning_and_leaves_the_tpm_alone_without_one() {
+    let embassy = Embassy::new().await;
+    let asked = || embassy.asked.load(Ordering::SeqCst);
+    let running = tokio::spawn(Arc::clone(&embassy.leases).run(TICK));
+    let passes = |ticks: u32| tokio::time::sleep(TICK * ticks);
+    passes(2).await;
+    assert_eq!(asked(), 0, "no lease stands");
+    let id = embassy.install(100).await.unwrap();
+    let until = async |what: &dyn Fn() -> bool| {
+        for _ in 0..40 {
+            if what() {
+                return;
+            }
+            passes(1).await;
+        }
+        panic!("asked {} times, and the lease is {}", asked(), embassy.state(id));
+    };
+    until(&|| asked() > 0).await;
+    // Nobody but the keeper asks for anything from here on.
+    embassy.passes_by_the_tpm(u64::from(HOUR) + AGREEMENT.as_secs());
+    until(&|| embassy.is_wiped()).await;
+    assert_eq!(embassy.state(id), LeaseState::Ended(LeaseEnd::Expired));
+    running.abort();
 }
 
 #[tokio::test]
