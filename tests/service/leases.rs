@@ -297,7 +297,10 @@ async fn a_lease_whose_time_or_budget_is_over_ends_by_itself() {
     let id = leased_for(&world, &running, terms(1, 1000)).await;
     assert_eq!(until(&running, id, "ended").await, ["ended after 0: its time was over"]);
     let path = format!("/v1/leases/{id}/unwrap");
-    assert_eq!(agent.line.post(&path, &request(&world, 0, &[land.clone()])).await.unwrap().code(), "lease-ended");
+    assert_eq!(
+        agent.line.post(&path, &request(&world, 0, std::slice::from_ref(&land))).await.unwrap().code(),
+        "lease-ended"
+    );
     let seen = view(&mut anna, &id).await;
     assert_eq!((seen.state.as_str(), seen.why.as_str()), ("ended", "ended: its time was over"));
 

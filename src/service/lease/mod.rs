@@ -6,6 +6,7 @@
 pub mod account;
 pub mod beats;
 pub mod clock;
+mod compare;
 mod entries;
 pub mod error;
 pub mod keeper;
