@@ -76,9 +76,11 @@ fn main() {
         let store = SqliteStore::open(world.folder.path().join("bench.sqlite")).await.unwrap();
         let running = Running::start_with(world.site(), Arc::new(store), wall_clock()).await.unwrap();
         world.publish(&running).await;
-        for (name, latency) in
-            [("swtpm as it is", None), ("10 ms for each command", Some(Latency::constant(Duration::from_millis(10))))]
-        {
+        for (name, latency) in [
+            ("swtpm as it is", None),
+            ("10 ms for each command", Some(Latency::constant(Duration::from_millis(10)))),
+            ("a discrete TPM", Some(Latency::discrete_tpm())),
+        ] {
             world.site().machine.bus().set_latency(latency);
             for datasets in [1, 2] {
                 let mut took = Vec::new();

@@ -105,6 +105,36 @@ fn a_release_goes_to_its_recipient_also_where_some_sent_wrong_halves() {
 }
 
 #[test]
+fn the_roll_names_whose_approvals_the_tpm_was_given_and_nobody_else() {
+    let mut cluster = Cluster::default();
+    let id = cluster.opened(true, true);
+    for who in [CLARA, DAVID, EVA] {
+        cluster.approves(who, id);
+    }
+    // The TPM is being asked. One more contributes, which the recipient may use, and one of the three turns against it.
+    assert_eq!(cluster.phase(&id), Phase::Opening);
+    assert!(matches!(cluster.approves(ANNA, id), Reply::Accepted { .. }));
+    let vote = cluster.people.deny(DAVID, id);
+    assert_eq!(cluster.arrive(id, &vote), Some(Reply::Taken));
+    cluster.settle();
+    cluster.check();
+    assert_eq!(cluster.phase(&id), Phase::Released);
+    let given: Vec<Vec<&str>> = cluster
+        .embassy
+        .store
+        .roll
+        .iter()
+        .filter_map(|entry| match &entry.act {
+            Act::Opening { officials, .. } | Act::Released { officials, .. } => {
+                Some(officials.iter().map(OfficialName::as_str).collect())
+            }
+            _ => None,
+        })
+        .collect();
+    assert_eq!(given, [["clara", "david", "eva"], ["clara", "david", "eva"]]);
+}
+
+#[test]
 fn a_restart_asks_for_fresh_approvals_and_loses_nothing_else() {
     let mut cluster = Cluster::default();
     let id = cluster.opened(false, false);

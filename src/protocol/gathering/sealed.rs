@@ -106,14 +106,19 @@ impl SealedGathering {
             return Err(NotQuorate::NotEnough { have: self.have(), need: self.need, missing });
         }
         if let Some(adoption) = self.checked.offer().statement().mode().adoption() {
-            let approvals = self.accepted.values().flat_map(Contribution::approvals).cloned().collect();
+            let approvals = self.given().flat_map(Contribution::approvals).cloned().collect();
             return Ok(Agreed::Adoption(AdoptionQuorate { charter: adoption.charter, approvals }));
         }
         let openings = self.checked.slots().iter().enumerate().map(|(index, slot)| SealedOpening {
             slot: slot.clone(),
-            approvals: self.accepted.values().filter_map(|sent| sent.approvals().get(index).cloned()).collect(),
+            approvals: self.given().filter_map(|sent| sent.approvals().get(index).cloned()).collect(),
         });
         Ok(Agreed::Release(SealedQuorate { openings: openings.collect() }))
+    }
+
+    /// What the TPM is given: the first k, so that the roll can say whose they were.
+    fn given(&self) -> impl Iterator<Item = &Contribution> {
+        self.accepted.values().take(usize::from(self.need))
     }
 
     fn have(&self) -> u8 {

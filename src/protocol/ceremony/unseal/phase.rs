@@ -297,7 +297,9 @@ impl Collecting {
             }
             Ok(material) => {
                 let Self { case, offer, gathered, good_until } = self;
-                let opening = Opening { case, offer, gathered, good_until, asked: Asked::Waiting, failures };
+                let k = usize::from(case.statement().mode().threshold(making.context.facts).k());
+                let given = gathered.contributors().into_iter().take(k).collect();
+                let opening = Opening { case, offer, gathered, given, good_until, asked: Asked::Waiting, failures };
                 opening.ask(material, making);
                 Unseal::Opening(opening)
             }
@@ -314,6 +316,8 @@ pub struct Opening {
     pub(super) case: Case,
     pub(super) offer: SignedOffer,
     pub(super) gathered: Gathered,
+    /// Whose approvals the TPM is given: the first k, whoever contributes meanwhile.
+    given: Vec<OfficialName>,
     pub(super) asked: Asked,
     good_until: UnixTime,
     failures: u32,
@@ -322,7 +326,7 @@ pub struct Opening {
 impl Opening {
     fn ask(&self, material: Material, making: &mut Making<'_>) {
         let (ceremony, attempt, offer) = (self.case.id, self.case.attempt, self.offer.unverified().hash());
-        making.act(Act::Opening { ceremony, offer, officials: self.gathered.contributors() });
+        making.act(Act::Opening { ceremony, offer, officials: self.given.clone() });
         making.send(Out::Open { attempt, offer, material: Box::new(material) });
     }
 
@@ -354,11 +358,11 @@ impl Opening {
             // The lease's own table has recorded that it began.
             return Unseal::Opening(self).end(Outcome::Leased, making);
         };
-        let Self { case, offer, gathered, .. } = self;
+        let Self { case, offer, gathered, given, .. } = self;
         making.act(Act::Released {
             ceremony: case.id,
             offer: offer.unverified().hash(),
-            officials: gathered.contributors(),
+            officials: given,
             recipient: card,
         });
         making.send(Out::Forget { attempt: case.attempt });
