@@ -30,7 +30,7 @@ use clap::{Args, Subcommand};
 
 use crate::cli::{
     ask,
-    connection::{Line, Visit},
+    connection::{Line, Visit, revocations},
     failure::Failure,
     network::{InForce, Network},
     signer::TokenPlace,
@@ -101,6 +101,8 @@ struct Witness {
     line: Line,
     /// What the line goes by: the charter in force, home's list, the certificate.
     by: Vec<Vec<u8>>,
+    /// The number of home's list.
+    list: u64,
 }
 
 /// What lies in the directory now.
@@ -148,8 +150,9 @@ impl Witness {
         let in_force = network.open()?;
         check(&in_force, &name, key.as_ref())?;
         let by = lying(&in_force, dir);
+        let list = revocations(&in_force.home, dir)?.number();
         let line = visit.open(&in_force, Some(dir), Exchange::HybridPreferred)?;
-        Ok(Self { name, key, charter: in_force.charter.id(), line, by })
+        Ok(Self { name, key, charter: in_force.charter.id(), line, by, list })
     }
 
     /// Goes by a newer list, charter or certificate that was put into the directory meanwhile.
@@ -162,8 +165,13 @@ impl Witness {
             return Ok(());
         }
         check(&in_force, &self.name, self.key.as_ref())?;
+        let list = revocations(&in_force.home, dir)?.number();
+        if list < self.list {
+            let what = format!("home.crl is revocation list {list}, and list {} was there before", self.list);
+            return Err(Failure::Refused(what, "Somebody has put an old one back: get the newest from home"));
+        }
         visit.renew(&mut self.line, &in_force, dir, Exchange::HybridPreferred)?;
-        self.by = now;
+        (self.by, self.list) = (now, list);
         Ok(())
     }
 

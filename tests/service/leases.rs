@@ -424,6 +424,8 @@ async fn the_witnesss_command_keeps_leases_alive_and_refuses_a_key_that_is_not_t
     std::fs::write(dir.path().join("home.crl"), world.home.list(2, &[&world.home.visitor(Role::Agent, "x").path[0]]))
         .unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    std::fs::write(dir.path().join("home.crl"), world.home.list(1, &[])).unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     std::fs::write(dir.path().join("home.crl"), b"no list").unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(2500)).await;
     // Home's list says that the embassy's own authority is revoked: from the next beat on nothing is sent there.
@@ -433,6 +435,7 @@ async fn the_witnesss_command_keeps_leases_alive_and_refuses_a_key_that_is_not_t
     let ended = child.wait_with_output().unwrap();
     let said = String::from_utf8(ended.stdout).unwrap();
     assert!(said.contains("what was there before holds") && said.contains("home.crl"), "{said}");
+    assert!(said.contains("home.crl is revocation list 1, and list 2 was there before"), "{said}");
     let last = said.lines().last().unwrap();
     assert!(
         last.starts_with("no beat: ") && last.contains("is not taken for the embassy") && last.contains("revoked"),
