@@ -4,6 +4,8 @@
 
 #[path = "memory/debugged.rs"]
 mod debugged;
+#[path = "memory/killed.rs"]
+mod killed;
 #[path = "memory/signals.rs"]
 mod signals;
 mod support;
