@@ -394,6 +394,15 @@ fn a_ceremony_goes_from_the_inbox_to_a_lease_and_one_official_ends_it() {
     let said = fine(officials.run("david", &["inbox", "--all"]));
     assert!(said.contains(short), "{said}");
 
+    // Another one is the one that goes on, whatever ended before; a stop could mean either.
+    let (next, _) = officials.open("boris", "and what came after the flood");
+    officials.until("anna", &next[..8], "collecting approvals: 0 of 3. WAITS FOR YOU");
+    let said = fine(officials.run("anna", &["review"]));
+    assert!(said.contains(&format!("ceremony {next}")) && said.contains("and what came after the flood"), "{said}");
+    let either = officials.run("anna", &["stop", "--reason", "the machine room was entered", "--yes"]);
+    assert!(refused(&either).contains("more than one ceremony goes on: "), "{}", either.err);
+    fine(officials.run("anna", &["stop", &next[..8], "--reason", "one is enough", "--yes"]));
+
     // One official's stop ends the lease.
     let stop = ["stop", short, "--reason", "the machine room was entered", "--yes"];
     let said = fine(officials.run("david", &stop));

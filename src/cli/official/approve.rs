@@ -68,7 +68,7 @@ fn online(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Failure> {
     let mut directory = arguments.place.open()?;
     let keys = arguments.place.unlock(&directory)?;
     wait(async {
-        let found = arguments.wanted.find(&mut directory, &keys, true).await?;
+        let found = arguments.wanted.find(&mut directory, &keys, false).await?;
         let (visit, told) = (&found.visit, &found.told);
         let (id, own) = (show::short(told), directory.name().clone());
         writeln!(out, "ceremony {}", told.id)?;

@@ -54,8 +54,8 @@ impl Wanted {
         self.embassy.as_ref()
     }
 
-    /// Finds it. `all` looks among those that ended, too.
-    pub(super) async fn find(&self, directory: &mut Directory, keys: &Keys, all: bool) -> Result<Found, Failure> {
+    /// Finds it. Named, it may have ended; else it is the one that goes on, `leases` counting those whose lease does.
+    pub(super) async fn find(&self, directory: &mut Directory, keys: &Keys, leases: bool) -> Result<Found, Failure> {
         let named = self.ceremony.as_deref().map(str::trim).filter(|named| !named.is_empty());
         if named.is_some_and(|named| named.chars().count() < MIN) {
             let what = format!("{:?} is too short to name a ceremony", named.unwrap_or_default());
@@ -65,12 +65,15 @@ impl Wanted {
         for embassy in embassies(directory, self.embassy.as_ref())? {
             let told = async {
                 let (visit, _) = Visit::begin(directory, keys, &embassy).await?;
-                let told = visit.ceremonies(directory, all).await?;
+                let told = visit.ceremonies(directory, named.is_some() || leases).await?;
                 Ok::<_, DirectoryError>((visit, told))
             };
             match told.await {
                 Ok((visit, told)) => {
-                    let mut matching = told.into_iter().filter(|told| named.is_none_or(|named| matches(told, named)));
+                    let goes_on = |told: &Told| told.view.phase != "ended" || (leases && told.view.lease.is_some());
+                    let mut matching = told
+                        .into_iter()
+                        .filter(|told| named.map_or_else(|| goes_on(told), |named| matches(told, named)));
                     let (first, second) = (matching.next(), matching.next());
                     if let (Some(one), Some(other)) = (&first, &second) {
                         return Err(several(named, one, other));

@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &Arguments, out: &mut dyn Write) -> Result<(), Fail
     let mut directory = arguments.place.open()?;
     let keys = arguments.place.unlock(&directory)?;
     wait(async {
-        let found = arguments.wanted.find(&mut directory, &keys, true).await?;
+        let found = arguments.wanted.find(&mut directory, &keys, false).await?;
         let (visit, told) = (&found.visit, &found.told);
         let id = show::short(told);
         writeln!(out, "ceremony {}", told.id)?;
