@@ -217,7 +217,32 @@ async fn each_role_does_what_is_its_own_and_nothing_else() {
         ("POST", format!("{one}/stops"), Some(stop), vec![Official]),
         ("GET", "/v1/leases".into(), None, vec![Official, Agent, DataOwner, Auditor]),
         ("GET", "/v1/beat".into(), None, vec![Witness]),
+        ("POST", "/v1/beat".into(), Some(nonsense.clone()), vec![Witness]),
     ];
+    // Whoever watches a ceremony gets a stream without an end; who may not, a refusal.
+    for (role, name) in [(Agent, "replica-1"), (Witness, WITNESS)] {
+        let answer = desk.get(&desk.peer(role, name), &format!("{one}/events")).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "policy"), "{role} at the events");
+    }
+    // Only officials open ceremonies, whoever brings their statement.
+    let resets = offer.unverified().statement().parts().acknowledged;
+    let opening = desk.world.signed(desk.world.parts(1, desk.world.lease(), 1, resets)).encode();
+    for (role, name) in PEOPLE.into_iter().filter(|(role, _)| *role != Official) {
+        let answer = desk.post(&desk.peer(role, name), "/v1/ceremonies", bytes(&opening)).await;
+        assert_eq!((answer.status.as_u16(), answer.code().as_str()), (403, "policy"), "{role} opens a ceremony");
+    }
+    // Every path and method that is described is here, but those of a lease, which leases.rs crosses, and of a founding.
+    let described: Value = serde_json::from_str(&description()).unwrap();
+    for (path, operations) in described["paths"].as_object().unwrap() {
+        for method in operations.as_object().unwrap().keys() {
+            let elsewhere =
+                path.starts_with("/v1/genesis") || path.starts_with("/v1/leases/") || path.ends_with("/events");
+            let elsewhere = elsewhere || (path == "/v1/ceremonies" && method == "post");
+            let here = path.replace("/{id}", &format!("/{id}")).replace("{name}/{version}", "land-register/1");
+            let crossed = rows.iter().any(|row| row.0.eq_ignore_ascii_case(method) && row.1 == here);
+            assert!(crossed || elsewhere, "{method} {path} is asked by nobody");
+        }
+    }
     for (method, path, body, allowed) in rows {
         // Those who may not come first: what they send changes nothing.
         let mut people = PEOPLE;

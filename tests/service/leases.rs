@@ -159,6 +159,17 @@ async fn the_named_agent_unwraps_until_one_official_stops_the_lease() {
     let config = client(&world, Some(&world.home.visitor(Role::Agent, "replica-1")), &classical);
     let mut line = Line::open(running.address, &config).await.unwrap();
     assert_eq!(line.post(&path, &one).await.unwrap().code(), "hybrid-required");
+    // Every other role: unwraps nothing, stops nothing, and sees what is its own.
+    for (role, name, sees) in
+        [(Role::DataOwner, "land-board", true), (Role::Auditor, "olga", true), (Role::Witness, WITNESS, false)]
+    {
+        let mut other = Caller::connect(&world, &running, role, name).await;
+        assert_eq!(other.line.post(&path, &one).await.unwrap().code(), "policy", "{role}");
+        let stop = world.officials[0].stop(id);
+        assert_eq!(other.post(&format!("/v1/leases/{id}/stops"), &stop).await.code(), "policy", "{role}");
+        let seen = other.get(&format!("/v1/leases/{id}")).await;
+        assert_eq!(seen.status == 200, sees, "{role}: {}", seen.json());
+    }
     let listed = anna.get("/v1/leases").await.json();
     assert_eq!(listed["leases"].as_array().unwrap().len(), 1);
 
