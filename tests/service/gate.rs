@@ -445,3 +445,56 @@ async fn statements_and_messages_that_do_not_fit_are_refused_by_their_rule() {
         (&json!("collecting"), &json!(["clara"]), &json!([]))
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_before_its_time_changes_nothing_and_counts_when_it_comes_again() {
+    let desk = Desk::new().await;
+    desk.publish().await;
+    let (anna, boris) = (desk.peer(Role::Official, "anna"), desk.peer(Role::Official, "boris"));
+    let officials = &desk.world.officials;
+    let resets = desk.resets(&anna).await;
+    let signed = desk.world.signed(desk.world.parts(0, desk.world.lease(), 1, resets));
+    let id = signed.unverified().id();
+    let one = format!("/v1/ceremonies/{id}");
+    let size = desk.app.store().roll_size().await.unwrap();
+    // A vote and a stop before the statement that they are about; a lease's before there is one.
+    for (path, body) in [
+        (format!("{one}/denials"), officials[1].deny(id).encode()),
+        (format!("{one}/stops"), officials[1].stop(id).encode()),
+        (format!("/v1/leases/{id}/stops"), officials[1].stop(id).encode()),
+    ] {
+        assert_eq!(desk.post(&boris, &path, bytes(&body)).await.code(), "not-found", "{path}");
+    }
+    assert_eq!(desk.app.store().roll_size().await.unwrap(), size);
+
+    assert_eq!(desk.document(&anna, "/v1/ceremonies", &signed).await.status, 200);
+    let offer = loop {
+        let answer = desk.get(&anna, &format!("{one}/offer")).await;
+        if answer.status == 200 {
+            let body: DocumentBody = serde_json::from_value(answer.json()).unwrap();
+            break body.read().unwrap();
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    };
+    let contributed = async |index: usize| {
+        let contribution = officials[index].approve(&desk.world, &offer).encode();
+        desk.post(&anna, &format!("{one}/contributions"), bytes(&contribution)).await
+    };
+    let denied = async |index: usize| {
+        desk.post(&anna, &format!("{one}/denials"), bytes(&officials[index].deny(id).encode())).await
+    };
+    // The vote first, then the approval; the approval first, then the vote: the vote stands, and twice is once.
+    assert_eq!(denied(1).await.json()["reply"], "taken");
+    assert_eq!(contributed(1).await.code(), "conflict");
+    assert_eq!(contributed(2).await.json()["reply"], "accepted");
+    assert_eq!(denied(2).await.json()["reply"], "taken");
+    assert_eq!(denied(2).await.json()["reply"], "already-accepted");
+    assert_eq!(contributed(2).await.code(), "conflict");
+    let view = desk.get(&anna, &one).await.json();
+    assert_eq!((&view["contributed"], &view["denied"]), (&json!([]), &json!(["boris", "clara"])), "{view}");
+    // A stop of it twice; and then nothing more is taken, in whatever order.
+    let stop = bytes(&officials[3].stop(id).encode());
+    assert_eq!(desk.post(&anna, &format!("{one}/stops"), stop.clone()).await.json()["reply"], "taken");
+    assert_eq!(desk.post(&anna, &format!("{one}/stops"), stop).await.json()["reply"], "already-accepted");
+    assert_eq!((contributed(0).await.code(), denied(4).await.code()), ("late".to_owned(), "late".to_owned()));
+}
