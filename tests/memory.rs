@@ -6,6 +6,8 @@
 mod debugged;
 #[path = "memory/killed.rs"]
 mod killed;
+#[path = "memory/made.rs"]
+mod made;
 #[path = "memory/signals.rs"]
 mod signals;
 mod support;
