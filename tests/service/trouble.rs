@@ -168,6 +168,12 @@ async fn a_start_from_a_wrong_directory_says_what_is_wrong_and_writes_nothing() 
     assert!(matches!(refused("chancery.toml", None).await, BootError::Directory(Missing { .. })));
     let unknown = refused("chancery.toml", Some(b"embassy = \"luxembourg\"\nskip_checks = true\n")).await;
     assert!(matches!(&unknown, BootError::Directory(Settings { reason, .. }) if reason.contains("skip_checks")));
+    let elsewhere = String::from_utf8(kept("chancery.toml")).unwrap().replace("luxembourg", "atlantis");
+    let unknown = refused("chancery.toml", Some(elsewhere.as_bytes())).await;
+    assert!(unknown.to_string().contains("atlantis"), "{unknown}");
+    // The charter is of EE, and this home of LU.
+    let abroad = refused("home.crt", Some(&Home::new("LU").root)).await;
+    assert!(matches!(abroad, BootError::Trust(_)), "{abroad}");
     assert!(matches!(refused("home.crt", None).await, BootError::Directory(Missing { .. })));
     assert!(matches!(refused("home.crl", None).await, BootError::Directory(Missing { .. })));
     let bad = refused("home.crl", Some(b"-----BEGIN X509 CRL-----\nAA\n")).await;
